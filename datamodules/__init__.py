@@ -1,0 +1,1 @@
+"""Data sets, label formats and LightningDataModules."""

@@ -1,0 +1,1 @@
+"""LightningModules, networks, losses and attacks."""

@@ -1,0 +1,1 @@
+"""Adversarial attacks: PGD for training, threat models for evaluation."""

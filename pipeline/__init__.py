@@ -1,0 +1,1 @@
+"""Entry points, stage outputs and the report."""

@@ -1,0 +1,127 @@
+"""One command line for all stages, on Lightning's CLI."""
+
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+# Imported so that configurations can name the classes by their bare names.
+from datamodules.detection import PartDetectionData  # noqa: F401
+from datamodules.imagenet_shards import ImageNetShards  # noqa: F401
+from datamodules.part_supervised import PartSupervisedData  # noqa: F401
+from datamodules.robustness_sets import RobustnessSets  # noqa: F401
+from modules.mpm import MPM  # noqa: F401
+from modules.part_segmenter import PartSegmenter  # noqa: F401
+from modules.pseudo_label_writer import PseudoLabelWriter  # noqa: F401
+from modules.robustness_evaluator import RobustnessEvaluator  # noqa: F401
+from pipeline.stage_outputs import (
+    StageOutputs,
+    mark_complete,
+    plain_config,
+    refuse_changed_config,
+    require_complete,
+)
+
+STAGES = ("stage1_segmenter", "stage2_pseudolabels", "stage3_mpm", "evaluate")
+BASE_CONFIG = Path(__file__).parent.parent / "configs" / "base.yaml"
+
+# Where a stage's configuration names the run folder of the stage before it.
+NEEDS = {
+    "stage2_pseudolabels": ("model", "segmenter", "make stage1-segmenter"),
+    "stage3_mpm": ("data", "labels", "make stage2-pseudolabels"),
+}
+
+
+class PipelineCLI(LightningCLI):
+    """LightningCLI with run folders, resume by default and checks before long work.
+
+    Args:
+        stage: one of `STAGES`.
+        args: arguments of the subcommand, such as `["fit", "-c", "small.yaml"]`.
+    """
+
+    def __init__(self, stage: str, args: ArgsType = None) -> None:
+        self.stage = stage
+        default = {"default_config_files": [str(BASE_CONFIG)]}
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=StageOutputs,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"callbacks": [RichProgressBar()]},
+            parser_kwargs={name: default for name in ("fit", "validate", "test", "predict")},
+            args=args,
+        )
+
+    @property
+    def run_folder(self) -> Path:
+        """The run folder, the trainer's `default_root_dir`."""
+        return Path(self.config[self.subcommand].trainer.default_root_dir or f"runs/{self.stage}")
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Hands the module which parts can occur on which object."""
+        parser.link_arguments(
+            "data.object_parts", "model.init_args.object_parts", apply_on="instantiate"
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Refuses missing inputs and changed settings, and resumes where a run was cut."""
+        config = self.config[self.subcommand]
+        if self.subcommand == "fit" and config.ckpt_path is None:
+            last = self.run_folder / "checkpoints" / "last.ckpt"
+            requeued = any(self.run_folder.glob("hpc_ckpt_*.ckpt"))
+            config.ckpt_path = "last" if last.is_file() and not requeued else None
+        refuse_changed_config(
+            self.run_folder, plain_config(self._parser(self.subcommand), config)
+        )
+        if needed := self._earlier_run():
+            require_complete(*needed)
+
+    def instantiate_classes(self) -> None:
+        """Builds data, module and trainer; the earlier stage must share the vocabulary."""
+        super().instantiate_classes()
+        if needed := self._earlier_run():
+            require_complete(*needed, self.datamodule.vocabulary.content_hash)
+
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
+        """Puts everything a run writes into its run folder."""
+        if self.config[self.subcommand].trainer.logger in (None, True):
+            kwargs["logger"] = TensorBoardLogger(self.run_folder, name="", version="")
+        return super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
+
+    def _earlier_run(self) -> tuple[Path, str] | None:
+        if self.stage not in NEEDS:
+            return None
+        part, name, command = NEEDS[self.stage]
+        value = self.config[self.subcommand][part].init_args.get(name)
+        return None if value is None or Path(value).is_file() else (Path(value), command)
+
+
+def main(args: list[str]) -> PipelineCLI:
+    """Runs one stage.
+
+    Args:
+        args: stage and arguments of its subcommand, such as
+            `["stage3_mpm", "fit", "-c", "configs/stage3_mpm/small.yaml"]`.
+
+    Raises:
+        ValueError: if the stage is unknown or an input is wrong.
+        FileNotFoundError: if an input is missing.
+    """
+    if not args or args[0] not in STAGES:
+        raise ValueError(
+            f"unknown stage {args[:1]}: usage is python -m pipeline {{{','.join(STAGES)}}} "
+            "{fit,validate,test,predict} -c CONFIG ..."
+        )
+    torch.set_float32_matmul_precision("high")
+    cli = PipelineCLI(args[0], args[1:])
+    finished = cli.trainer.state.finished and not cli.trainer.interrupted
+    if finished and cli.trainer.is_global_zero and not cli.trainer.fast_dev_run:
+        mark_complete(cli.run_folder)
+    return cli

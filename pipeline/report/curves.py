@@ -1,0 +1,135 @@
+"""Learning curves: from the TensorBoard event files of a run folder to one small SVG."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+MAX_POINTS = 400
+SKIPPED = ("epoch", "hp_metric")
+COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One scalar over training.
+
+    Attributes:
+        steps: Optimiser steps, int (T,), ascending.
+        values: Values at those steps, float (T,).
+    """
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def read_curves(run: Path) -> dict[str, Curve]:
+    """Reads every scalar of the event files that lie directly in a run folder.
+
+    Args:
+        run: Run folder of a stage.
+
+    Returns:
+        Tag to curve, sorted by tag; empty when the folder has no event file.
+    """
+    if not any(run.glob("events.out.tfevents.*")):
+        return {}
+    # 0 keeps every scalar; pictures and graphs are read but not kept
+    sizes = {"scalars": 0, "images": 1, "tensors": 1, "histograms": 1}
+    events = EventAccumulator(str(run), size_guidance=sizes)
+    events.Reload()
+    curves = {}
+    for tag in sorted(events.Tags()["scalars"]):
+        if tag not in SKIPPED:
+            points = events.Scalars(tag)
+            steps = np.array([point.step for point in points], dtype=np.int64)
+            values = np.array([point.value for point in points], dtype=np.float64)
+            curves[tag] = Curve(steps, values)
+    return curves
+
+
+def group_curves(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
+    """Groups curves that belong on the same axes.
+
+    Tags with the same name after the slash share axes (`train/loss`, `val/loss`), and so do a
+    metric and its variant with the category filter (`val/segm_AP`, `val/segm_AP_filtered`).
+
+    Args:
+        curves: Tag to curve.
+
+    Returns:
+        Name of the axes to its curves.
+    """
+    groups: dict[str, dict[str, Curve]] = {}
+    for tag, curve in curves.items():
+        name = tag.rsplit("/", 1)[-1]
+        for suffix in ("_step", "_epoch", "_filtered"):
+            name = name.removesuffix(suffix)
+        groups.setdefault(name, {})[tag] = curve
+    # Losses first, then by name
+    return dict(sorted(groups.items(), key=lambda item: ("loss" not in item[0], item[0])))
+
+
+def _thin(curve: Curve) -> Curve:
+    """Means over equal runs of points, so that long trainings stay small in the page."""
+    if len(curve.steps) <= MAX_POINTS:
+        return curve
+    chunks = np.array_split(np.arange(len(curve.steps)), MAX_POINTS)
+    return Curve(
+        np.array([curve.steps[chunk[-1]] for chunk in chunks]),
+        np.array([curve.values[chunk].mean() for chunk in chunks]),
+    )
+
+
+def draw_curves(curves: Mapping[str, Curve]) -> bytes:
+    """Draws curves as small multiples.
+
+    Args:
+        curves: Tag to curve, at least one.
+
+    Returns:
+        An SVG file, with nothing random or dated in it.
+
+    Raises:
+        ValueError: If there is no curve.
+    """
+    groups = group_curves(curves)
+    if not groups:
+        raise ValueError("no curves to draw")
+    rows = -(-len(groups) // COLUMNS)
+    style = {
+        "font.size": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "svg.hashsalt": "partrobust",
+    }
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(3.1 * COLUMNS, 2.2 * rows), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = np.atleast_1d(figure.subplots(rows, COLUMNS)).ravel()
+        for axis in axes[len(groups) :]:
+            axis.set_visible(False)
+        for axis, (name, group) in zip(axes, groups.items(), strict=False):
+            for tag, curve in group.items():
+                thin = _thin(curve)
+                marker = "o" if len(thin.steps) < 30 else ""
+                axis.plot(
+                    thin.steps, thin.values, label=tag, marker=marker, markersize=2.5, linewidth=1.2
+                )
+            axis.set_title(name, fontsize=9)
+            axis.set_xlabel("step")
+            if len(group) > 1:
+                axis.legend(frameon=False, fontsize=7)
+            else:
+                axis.set_title(next(iter(group)), fontsize=9)
+        buffer = BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
