@@ -1,7 +1,7 @@
 """Order of the training items: a permutation of (seed, epoch), sharded by rank, resumable."""
 
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from lightning.pytorch import Trainer
@@ -82,12 +82,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
         """
         if trainer is None:
             return cls(num_items, batch_size, seed, shuffle)
-        sampler = cls(
-            num_items, batch_size, seed, shuffle, trainer.global_rank, trainer.world_size
-        )
+        sampler = cls(num_items, batch_size, seed, shuffle, trainer.global_rank, trainer.world_size)
         if not shuffle:
             return sampler
-        epochs = trainer.fit_loop.epoch_progress.current
+        epochs: Any = trainer.fit_loop.epoch_progress.current
         batches_done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         limit = trainer.limit_train_batches
         num_batches = max(1, len(sampler) // batch_size)

@@ -1,5 +1,6 @@
 """One command line for all stages, on Lightning's CLI."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from modules.pseudo_label_writer import PseudoLabelWriter  # noqa: F401
 from modules.robustness_evaluator import RobustnessEvaluator  # noqa: F401
 from pipeline.stage_outputs import (
     StageOutputs,
+    is_complete,
     mark_complete,
     plain_config,
     refuse_changed_config,
@@ -33,6 +35,10 @@ NEEDS = {
     "stage2_pseudolabels": ("model", "segmenter", "make stage1-segmenter"),
     "stage3_mpm": ("data", "labels", "make stage2-pseudolabels"),
 }
+
+
+class StageComplete(Exception):  # noqa: N818 - not an error
+    """The run folder holds this very stage, complete: there is nothing left to do."""
 
 
 class PipelineCLI(LightningCLI):
@@ -77,9 +83,7 @@ class PipelineCLI(LightningCLI):
             last = self.run_folder / "checkpoints" / "last.ckpt"
             requeued = any(self.run_folder.glob("hpc_ckpt_*.ckpt"))
             config.ckpt_path = "last" if last.is_file() and not requeued else None
-        refuse_changed_config(
-            self.run_folder, plain_config(self._parser(self.subcommand), config)
-        )
+        refuse_changed_config(self.run_folder, plain_config(self._parser(self.subcommand), config))
         if needed := self._earlier_run():
             require_complete(*needed)
 
@@ -103,8 +107,8 @@ class PipelineCLI(LightningCLI):
         return None if value is None or Path(value).is_file() else (Path(value), command)
 
 
-def main(args: list[str]) -> PipelineCLI:
-    """Runs one stage.
+def main(args: list[str]) -> PipelineCLI | None:
+    """Runs one stage; does nothing, and returns None, if its run folder is complete.
 
     Args:
         args: stage and arguments of its subcommand, such as
@@ -120,7 +124,13 @@ def main(args: list[str]) -> PipelineCLI:
             "{fit,validate,test,predict} -c CONFIG ..."
         )
     torch.set_float32_matmul_precision("high")
-    cli = PipelineCLI(args[0], args[1:])
+    # The stage comes before the arguments that Lightning parses, so both are given.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    try:
+        cli = PipelineCLI(args[0], args[1:])
+    except StageComplete as complete:
+        print(f"{complete} is complete; to run it again, give another NAME= or delete the folder")
+        return None
     finished = cli.trainer.state.finished and not cli.trainer.interrupted
     if finished and cli.trainer.is_global_zero and not cli.trainer.fast_dev_run:
         mark_complete(cli.run_folder)

@@ -115,6 +115,18 @@ def refuse_changed_config(run: Path, config: dict[str, Any]) -> None:
         )
 
 
+def is_complete(run: Path, config: dict[str, Any]) -> bool:
+    """Whether a run ended well under this configuration, its length included."""
+    if not (run / "manifest.json").is_file():
+        return False
+    manifest = read_manifest(run)
+    lengths = [
+        [content["trainer"].get(key) for key in ("max_epochs", "max_steps")]
+        for content in (manifest["config"], config)
+    ]
+    return manifest["state"] == "complete" and lengths[0] == lengths[1]
+
+
 class StageOutputs(SaveConfigCallback):
     """Writes `vocabulary.json`, `metrics.json` and the manifest of a run.
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -71,6 +72,7 @@ def group_curves(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
         name = tag.rsplit("/", 1)[-1]
         for suffix in ("_step", "_epoch", "_filtered"):
             name = name.removesuffix(suffix)
+        name = "learning rate" if tag.startswith("lr-") else name
         groups.setdefault(name, {})[tag] = curve
     # Losses first, then by name
     return dict(sorted(groups.items(), key=lambda item: ("loss" not in item[0], item[0])))
@@ -103,7 +105,7 @@ def draw_curves(curves: Mapping[str, Curve]) -> bytes:
     if not groups:
         raise ValueError("no curves to draw")
     rows = -(-len(groups) // COLUMNS)
-    style = {
+    style: dict[Any, Any] = {
         "font.size": 8,
         "axes.spines.top": False,
         "axes.spines.right": False,

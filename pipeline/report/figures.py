@@ -5,7 +5,6 @@ writes the overview picture.
 """
 
 import argparse
-import base64
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -14,43 +13,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from datamodules.part_vocabulary import PartVocabulary
+from pipeline.report.palette import PALETTE, part_colours
 from pipeline.report.samples import Sample, pick_samples
 
-# Okabe and Ito's colour-blind safe set without black, then Tol's muted set, ordered so that
-# neighbours in the list differ in hue and lightness. An object has at most 9 parts in PIN++.
-PALETTE = np.array(
-    [
-        (230, 159, 0),
-        (0, 114, 178),
-        (240, 228, 66),
-        (204, 121, 167),
-        (0, 158, 115),
-        (86, 180, 233),
-        (213, 94, 0),
-        (51, 34, 136),
-        (136, 34, 85),
-        (153, 153, 51),
-    ],
-    dtype=np.uint8,
-)
+LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601
+GREY_FLOOR = 80  # black under the paint would make every colour muddy
 OUTLINE = np.array((255, 255, 255), dtype=np.uint8)
 LEGEND_LINE = 18
-
-
-def part_colours(vocabulary: PartVocabulary) -> np.ndarray:
-    """Gives every part a colour by its place within its object.
-
-    Args:
-        vocabulary: Objects and their parts.
-
-    Returns:
-        Colours by part id, uint8 (K + 1, 3); background is black and never painted.
-    """
-    colours = np.zeros((vocabulary.num_parts + 1, 3), dtype=np.uint8)
-    for label in range(len(vocabulary.objects)):
-        for place, part in enumerate(vocabulary.parts_of(label)):
-            colours[part] = PALETTE[place % len(PALETTE)]
-    return colours
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
@@ -73,6 +42,9 @@ def overlay(
 ) -> np.ndarray:
     """Paints part labels over an image, with a one-pixel outline.
 
+    Under the paint the image is a light grey, so that only the part decides the hue and the
+    legend can be read off. Regions too thin to have an inside are painted solid instead.
+
     Args:
         image: Pixels, uint8 (H, W, 3).
         mask: Part ids, int (H, W), 0 = background.
@@ -87,9 +59,18 @@ def overlay(
     """
     if image.shape[:2] != mask.shape:
         raise ValueError(f"mask {mask.shape} does not fit image {image.shape[:2]}")
-    blended = (1 - alpha) * image.astype(np.float32) + alpha * colours[mask]
+    grey = GREY_FLOOR + (1 - GREY_FLOOR / 255) * (image @ LUMA)[..., None]
+    blended = (1 - alpha) * grey + alpha * colours[mask]
     painted = np.where(mask[..., None] > 0, blended.round().astype(np.uint8), image)
-    painted[outline(mask)] = OUTLINE
+    border = outline(mask)
+    around = np.pad((mask > 0) & ~border, 1)
+    rows, columns = mask.shape
+    near_inside = np.logical_or.reduce(
+        [around[y : y + rows, x : x + columns] for y in range(3) for x in range(3)]
+    )
+    painted[border & near_inside] = OUTLINE
+    thin = border & ~near_inside
+    painted[thin] = colours[mask[thin]]
     return painted
 
 
@@ -160,29 +141,6 @@ def draw_legend(entries: Sequence[tuple[str, str]], width: int, lines: int) -> n
     return np.array(picture)
 
 
-def amplified_difference(clean: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarray, int]:
-    """Shows a perturbation around mid-grey, multiplied so that its largest value just fits.
-
-    Args:
-        clean: uint8 (H, W, 3).
-        adversarial: uint8 (H, W, 3).
-
-    Returns:
-        uint8 (H, W, 3) and the factor, at least 1.
-    """
-    difference = adversarial.astype(np.int32) - clean.astype(np.int32)
-    gain = max(1, 127 // max(1, int(np.abs(difference).max())))
-    return np.clip(128 + gain * difference, 0, 255).astype(np.uint8), gain
-
-
-def data_uri(image: np.ndarray, kind: str = "jpeg") -> str:
-    """Encodes pixels as a `data:` address, `kind` being jpeg or png."""
-    buffer = BytesIO()
-    options = {"quality": 88, "subsampling": 0} if kind == "jpeg" else {"optimize": True}
-    Image.fromarray(image).save(buffer, format=kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
 def _draw_overview(
     samples: Sequence[Sample], vocabulary: PartVocabulary, colours: np.ndarray, side: int
 ) -> Image.Image:
@@ -212,6 +170,15 @@ def _draw_overview(
         bottom = title + len(rows) * (side + gap)
         canvas.paste(Image.fromarray(draw_legend(legend, side, lines)), (left, bottom))
     return canvas
+
+
+def _reduce_colours(picture: Image.Image) -> Image.Image:
+    """Reduces a picture to 256 colours, those of the legend exactly among them."""
+    kept = [(0, 0, 0), (255, 255, 255), *PALETTE.tolist()]
+    free = picture.quantize(256 - len(kept)).getpalette() or []
+    table = Image.new("P", (1, 1))
+    table.putpalette([*(value for colour in kept for value in colour), *free][: 3 * 256])
+    return picture.quantize(palette=table, dither=Image.Dither.NONE)
 
 
 def write_overview(
@@ -249,7 +216,7 @@ def write_overview(
     colours = part_colours(vocabulary)
     out.parent.mkdir(parents=True, exist_ok=True)
     for side in (192, 160, 144, 128, 112, 96, 80, 64):
-        picture = _draw_overview(samples, vocabulary, colours, side).quantize(256)
+        picture = _reduce_colours(_draw_overview(samples, vocabulary, colours, side))
         buffer = BytesIO()
         picture.save(buffer, format="png", optimize=True)
         if buffer.tell() <= max_bytes:

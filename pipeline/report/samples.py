@@ -1,7 +1,7 @@
 """Which images the report and the overview show, with their human and pseudo part masks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,10 +48,7 @@ def _read_rows(run: Path, keys: Sequence[str]) -> dict[str, ImageParts]:
 
 
 def _keep_confident(parts: ImageParts, threshold: float) -> ImageParts:
-    instances = tuple(one for one in parts.instances if one.score >= threshold)
-    return ImageParts(
-        parts.key, parts.label, parts.height, parts.width, instances, error=parts.error
-    )
+    return replace(parts, instances=tuple(one for one in parts.instances if one.score >= threshold))
 
 
 def _choose_keys(
@@ -88,7 +85,7 @@ def pick_samples(
     *,
     num_objects: int = 10,
     unannotated: int = 1,
-    score_threshold: float = 0.5,
+    score_threshold: float = 0.0,
     seed: int = 0,
 ) -> list[Sample]:
     """Picks train images of objects spread over the vocabulary.

@@ -50,11 +50,7 @@ def trainer(root: Path, **kwargs: object) -> Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[
-            ModelCheckpoint(
-                root, filename="{step}", every_n_train_steps=1, save_top_k=-1
-            )
-        ],
+        callbacks=[ModelCheckpoint(root, filename="{step}", every_n_train_steps=1, save_top_k=-1)],
         **kwargs,
     )
 

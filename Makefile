@@ -1,0 +1,85 @@
+# Every target sets up what it needs; `make help` lists them.
+VENV ?= .venv
+RUNS ?= runs
+MODEL ?= $(RUNS)/stage3_mpm
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN := $(BIN)/python -m pipeline
+
+# A bare name is a file of the stage's folder, anything with a slash a path.
+config = -c $(if $(findstring /,$(CONFIG)),$(CONFIG),configs/$(1)/$(or $(CONFIG),$(2)).yaml)
+folder = --trainer.default_root_dir=$(RUNS)/$(or $(NAME),$(1))
+data = --data.init_args.imagenet=$(IMAGENET) --data.init_args.pinpp=$(PINPP)
+need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
+
+.NOTPARALLEL:
+.PHONY: help setup demo test lint stage1-segmenter stage2-pseudolabels stage3-mpm evaluate report clean
+
+help:
+	@echo "make demo                 the whole pipeline on rendered images, about 15 minutes"
+	@echo "make test                 the tests (ARGS='-m slow' for the slow ones)"
+	@echo "make lint                 ruff and mypy"
+	@echo
+	@echo "make stage1-segmenter     train the part segmenter      -> RUNS/stage1_segmenter"
+	@echo "make stage2-pseudolabels  label all training images     -> RUNS/stage2_pseudolabels"
+	@echo "make stage3-mpm           train the recogniser          -> RUNS/stage3_mpm"
+	@echo "make evaluate             clean and robust accuracy     -> RUNS/evaluate/MODEL"
+	@echo "make report               one HTML page                 -> RUNS/report/index.html"
+	@echo "make clean                remove caches and the virtual environment, never RUNS"
+	@echo
+	@echo "IMAGENET=  folder with train/ and val/     PINPP=  folder with json/ and including/"
+	@echo "PINPP_VAL= annotations of val images       RUNS=   where outputs go (runs)"
+	@echo "CONFIG=    configs/STAGE/NAME.yaml or a path; every stage has small"
+	@echo "NAME=      run folder below RUNS           MODEL=  run folder, timm folder or file"
+	@echo "ARGS=      overrides, such as ARGS='--trainer.max_epochs=2'"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@python=; for p in python3 python3.11 python3.12 python3.13; do \
+	  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	  then python=$$p; break; fi; done; \
+	if [ -z "$$python" ]; then echo "error: Python 3.11 or newer is needed" >&2; exit 1; fi; \
+	echo "Setting up $(VENV) (once, some minutes)"; $$python -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python -m pipeline.demo --runs $(RUNS)/demo $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+stage1-segmenter: $(READY)
+	$(call need,IMAGENET PINPP)
+	$(RUN) stage1_segmenter fit $(call config,stage1_segmenter,pinpp_swin_b) $(data) \
+	  $(if $(PINPP_VAL),--data.init_args.pinpp_val=$(PINPP_VAL)) \
+	  $(call folder,stage1_segmenter) $(ARGS)
+
+stage2-pseudolabels: $(READY)
+	$(call need,IMAGENET PINPP)
+	$(RUN) stage2_pseudolabels predict $(call config,stage2_pseudolabels,pinpp_swin_b) $(data) \
+	  --model.init_args.segmenter=$(RUNS)/stage1_segmenter $(call folder,stage2_pseudolabels) $(ARGS)
+
+stage3-mpm: $(READY)
+	$(call need,IMAGENET PINPP)
+	$(RUN) stage3_mpm fit $(call config,stage3_mpm,resnet50_gelu_at) $(data) \
+	  --data.init_args.labels=$(RUNS)/stage2_pseudolabels $(call folder,stage3_mpm) $(ARGS)
+
+evaluate: $(READY)
+	$(call need,IMAGENET PINPP)
+	$(RUN) evaluate test $(call config,evaluate,imagenet) $(data) --model.init_args.model=$(MODEL) \
+	  --trainer.default_root_dir=$(RUNS)/evaluate/$(notdir $(MODEL)) $(ARGS)
+
+report: $(READY)
+	$(call need,IMAGENET PINPP)
+	$(BIN)/python -m pipeline.report --runs $(RUNS) --imagenet $(IMAGENET) --pinpp $(PINPP) $(ARGS)
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

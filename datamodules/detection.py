@@ -1,0 +1,195 @@
+"""Data of stage 1: images with human part masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from datamodules.imagenet_folder import read_image
+from datamodules.part_labels import ImageParts, decode_masks
+from datamodules.part_vocabulary import PartVocabulary
+from datamodules.pinpp import read_annotations, split_annotations
+from datamodules.sampling import EpochSampler
+from datamodules.transforms import DetectionAugmentation, boxes_of
+
+MIN_AREA = 4  # pixels that a part must keep after the augmentation
+
+
+class DetectionDataset(Dataset[dict[str, Any]]):
+    """Images with the masks, boxes and part ids of their parts.
+
+    Args:
+        images: split folder, `imagenet/train` or `imagenet/val`.
+        annotations: the images and their parts.
+        augmentation: applied when given.
+        seed: seed of the augmentation.
+    """
+
+    def __init__(
+        self,
+        images: Path,
+        annotations: Sequence[ImageParts],
+        augmentation: DetectionAugmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.images = images
+        self.annotations = annotations
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+        """One sample; the same (epoch, index) gives the same one in any process.
+
+        Returns:
+            `image (3, H, W)` uint8; `target` with `boxes (N, 4)` x1, y1, x2, y2 in pixels,
+            `labels (N,)` part ids, `masks (N, H, W)` uint8; `label`; `key`.
+
+        Raises:
+            ValueError: if the image cannot be decoded or has another size than annotated.
+        """
+        epoch, index = item
+        parts = self.annotations[index]
+        picture = read_image(self.images / parts.key)
+        if picture.size != (parts.width, parts.height):
+            raise ValueError(
+                f"{self.images / parts.key} is {picture.width}x{picture.height}, its annotation "
+                f"says {parts.width}x{parts.height} (width x height): correct one of them"
+            )
+        image = tv_tensors.Image(pil_to_tensor(picture))
+        masks = tv_tensors.Mask(torch.from_numpy(decode_masks(parts)))
+        smallest = 1
+        if self.augmentation is not None:
+            image, masks = self.augmentation(image, masks, (self.seed, epoch, index))
+            smallest = MIN_AREA
+        labels = torch.tensor([instance.part for instance in parts.instances], dtype=torch.int64)
+        return {
+            "image": image.as_subclass(Tensor),
+            "target": _target(masks.as_subclass(Tensor), labels, smallest),
+            "label": parts.label,
+            "key": parts.key,
+        }
+
+
+class PartDetectionData(LightningDataModule):
+    """Training and validation images of the part segmenter.
+
+    With `pinpp_val` all of `pinpp` is trained on and AP is measured on those images; without
+    it a seeded tenth of every category is held out (PartImageNet++ §3.2, table 5).
+
+    Args:
+        imagenet: folder with `train/` and `val/`.
+        pinpp: folder with `json/` and, optionally, `including/`: annotations of train images.
+        pinpp_val: folder of the same layout with annotations of val images.
+        batch_size: images of one process and step.
+        val_batch_size: the same for validation.
+        num_workers: worker processes of each loader.
+        seed: seed of the split, the order and the augmentation.
+        flip: probability of a horizontal flip.
+        scale: range of the scale jitter.
+        photometric: probability of a colour change.
+
+    Attributes:
+        vocabulary: object and part categories, there from the start.
+
+    Raises:
+        FileNotFoundError: if a folder or a listed image is missing.
+        ValueError: if annotations cannot be read or none are left to train on.
+    """
+
+    def __init__(
+        self,
+        imagenet: Path,
+        pinpp: Path,
+        pinpp_val: Path | None = None,
+        batch_size: int = 8,
+        val_batch_size: int = 8,
+        num_workers: int = 0,
+        seed: int = 0,
+        flip: float = 0.5,
+        scale: tuple[float, float] = (0.75, 1.25),
+        photometric: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.imagenet = imagenet
+        self.pinpp = pinpp
+        self.pinpp_val = pinpp_val
+        self.batch_size = batch_size
+        self.val_batch_size = val_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.augmentation = DetectionAugmentation(flip, scale, photometric)
+        self.vocabulary = PartVocabulary.from_pinpp(pinpp, imagenet)
+        self.train_set: DetectionDataset | None = None
+        self.val_set: DetectionDataset | None = None
+
+    @property
+    def object_parts(self) -> Tensor:
+        """Which parts occur on which object: bool `(num_objects, K + 1)`."""
+        return self.vocabulary.object_parts
+
+    def setup(self, stage: str) -> None:
+        """Reads the annotations once; called by the trainer."""
+        if self.train_set is not None:
+            return
+        train = self.imagenet / "train"
+        annotations = read_annotations(self.pinpp, self.vocabulary, train)
+        if self.pinpp_val is None:
+            held_out, val = split_annotations(annotations, "val", self.seed), train
+            annotations = split_annotations(annotations, "train", self.seed)
+        else:
+            val = self.imagenet / "val"
+            held_out = read_annotations(self.pinpp_val, self.vocabulary, val)
+        if not annotations or not held_out:
+            raise ValueError(
+                f"{self.pinpp}: {len(annotations)} images to train on and {len(held_out)} to "
+                "validate on; both need one at least"
+            )
+        self.train_set = DetectionDataset(train, annotations, self.augmentation, self.seed)
+        self.val_set = DetectionDataset(val, held_out)
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Shuffled, augmented batches of this rank; goes on where a checkpoint stopped."""
+        return self._loader(self.train_set, self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Every validation image once, spread over the ranks."""
+        return self._loader(self.val_set, self.val_batch_size, shuffle=False)
+
+    def _loader(
+        self, dataset: DetectionDataset | None, batch_size: int, shuffle: bool
+    ) -> DataLoader[dict[str, Any]]:
+        assert dataset is not None, "setup() comes first"
+        sampler = EpochSampler.for_trainer(
+            self.trainer, len(dataset), batch_size, self.seed, shuffle
+        )
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=collate,
+            drop_last=shuffle and len(sampler) >= batch_size,
+        )
+
+
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Batch of samples: images, targets and keys as lists, `label (B,)` int64."""
+    batch = {name: [sample[name] for sample in samples] for name in ("image", "target", "key")}
+    return batch | {"label": torch.tensor([sample["label"] for sample in samples])}
+
+
+def _target(masks: Tensor, labels: Tensor, smallest: int) -> dict[str, Tensor]:
+    """Boxes, labels and masks of the parts that cover at least `smallest` pixels."""
+    keep = masks.flatten(1).sum(dim=1, dtype=torch.int64) >= smallest
+    masks = masks[keep].contiguous()
+    return {"boxes": boxes_of(masks), "labels": labels[keep], "masks": masks}

@@ -1,0 +1,79 @@
+"""Joint augmentation of an image and its part masks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+
+class DetectionAugmentation:
+    """Flip, scale jitter and mild colour changes of an image with its masks.
+
+    The jitter resizes, then crops or pads at a random place, so that the image keeps its size
+    (the large-scale jitter of Ghiasi et al. 2021 on the image's own canvas).
+
+    Args:
+        flip: probability of a horizontal flip.
+        scale: lowest and highest factor of the scale jitter; (1, 1) turns it off.
+        photometric: probability of a colour change.
+
+    Raises:
+        ValueError: if the scale range is empty or not positive.
+    """
+
+    def __init__(
+        self, flip: float = 0.5, scale: tuple[float, float] = (0.75, 1.25), photometric: float = 0.5
+    ) -> None:
+        if not 0 < scale[0] <= scale[1]:
+            raise ValueError(f"scale {scale} must be (low, high) with 0 < low <= high")
+        self.scale = scale
+        colour = v2.RandomPhotometricDistort(
+            brightness=(0.9, 1.1), contrast=(0.8, 1.2), saturation=(0.8, 1.2), hue=(-0.02, 0.02)
+        )
+        self.flip_and_colour = v2.Compose(
+            [v2.RandomApply([colour], photometric), v2.RandomHorizontalFlip(flip)]
+        )
+
+    def __call__(
+        self, image: tv_tensors.Image, masks: tv_tensors.Mask, seed: Sequence[int]
+    ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        """Augments one image; the outcome depends on the arguments alone.
+
+        Args:
+            image: `(3, H, W)` uint8.
+            masks: `(N, H, W)` uint8; N may be 0.
+            seed: non-negative integers, such as seed, epoch and index.
+        """
+        words = np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(words[0]))
+            image, masks = self.flip_and_colour(image, masks)
+            height, width = image.shape[-2:]
+            if self.scale[0] < self.scale[1]:
+                image, masks = v2.ScaleJitter((height, width), self.scale)(image, masks)
+                crop = v2.RandomCrop((height, width), pad_if_needed=True, fill={
+                    tv_tensors.Image: 114, tv_tensors.Mask: 0
+                })  # fmt: skip
+                image, masks = crop(image, masks)
+        return image, masks
+
+
+def boxes_of(masks: Tensor) -> Tensor:
+    """Tight boxes of binary masks.
+
+    Args:
+        masks: `(N, H, W)`, none of them empty; N may be 0.
+
+    Returns:
+        `(N, 4)` float as x1, y1, x2, y2 in pixels; x2 and y2 are one past the last pixel.
+    """
+    if len(masks) == 0:
+        return torch.zeros(0, 4)
+    columns, rows = masks.bool().any(dim=1).byte(), masks.bool().any(dim=2).byte()
+    x1, y1 = columns.argmax(dim=1), rows.argmax(dim=1)
+    x2 = columns.shape[1] - columns.flip(1).argmax(dim=1)
+    y2 = rows.shape[1] - rows.flip(1).argmax(dim=1)
+    return torch.stack([x1, y1, x2, y2], dim=1).float()

@@ -1,0 +1,118 @@
+"""Mask R-CNN for thousands of part classes, on torchvision's detection engine.
+
+Two things differ from `torchvision.models.detection.MaskRCNN`: the category filter works inside
+the post-processing, and a mask is computed for the one class that needs it instead of for all.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
+
+from modules.networks.part_roi_heads import ClassMaskPredictor, Detections, PartRoIHeads
+from modules.networks.timm_fpn import TimmFPN
+
+LEVELS = ["0", "1", "2", "3"]
+ASPECT_RATIOS = (0.5, 1.0, 2.0)
+
+
+class PartMaskRCNN(nn.Module):
+    """Mask R-CNN (He et al. 2017) with an FPN, for images in [0, 1] of any size.
+
+    Args:
+        backbone: pyramid network; brings the input normalisation.
+        num_classes: K + 1, with the background as class 0.
+        mask_channels: channels of the convolutions of the mask head.
+        box_head_dim: width of the two layers of the box head.
+        min_size: the shorter side of an image is resized to this, in pixels ...
+        max_size: ... unless the longer side would exceed this.
+        anchor_sizes: side of the anchors on each of the five levels, in pixels.
+        rpn_proposals: proposals kept of each image.
+        rois_per_image: proposals sampled for the losses of each image.
+        score_threshold: detections need a higher score, in [0, 1].
+        detections_per_image: at most this many detections, the best ones.
+    """
+
+    def __init__(
+        self,
+        backbone: TimmFPN,
+        num_classes: int,
+        *,
+        mask_channels: Sequence[int],
+        box_head_dim: int,
+        min_size: int,
+        max_size: int,
+        anchor_sizes: Sequence[int],
+        rpn_proposals: int,
+        rois_per_image: int,
+        score_threshold: float,
+        detections_per_image: int,
+    ) -> None:
+        super().__init__()
+        channels = backbone.out_channels
+        anchors = AnchorGenerator(
+            tuple((size,) for size in anchor_sizes), (ASPECT_RATIOS,) * len(anchor_sizes)
+        )
+        kept = {"training": rpn_proposals, "testing": rpn_proposals}
+        self.transform = GeneralizedRCNNTransform(min_size, max_size, [0.0] * 3, [1.0] * 3)
+        self.backbone = backbone
+        self.rpn = RegionProposalNetwork(
+            anchors, RPNHead(channels, len(ASPECT_RATIOS)), 0.7, 0.3, 256, 0.5, kept, kept, 0.7
+        )
+        self.roi_heads = PartRoIHeads(
+            MultiScaleRoIAlign(LEVELS, output_size=7, sampling_ratio=2),
+            TwoMLPHead(channels * 7**2, box_head_dim),
+            FastRCNNPredictor(box_head_dim, num_classes),
+            0.5, 0.5, rois_per_image, 0.25, None,
+            score_threshold, 0.5, detections_per_image,
+            MultiScaleRoIAlign(LEVELS, output_size=14, sampling_ratio=2),
+            MaskRCNNHeads(channels, list(mask_channels), 1),
+            ClassMaskPredictor(mask_channels[-1], mask_channels[-1], num_classes),
+        )  # fmt: skip
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Losses of a batch, to be summed.
+
+        Args:
+            images: `(3, H, W)` in [0, 1], sizes may differ.
+            targets: `boxes (N, 4)` as x1, y1, x2, y2 in pixels, `labels (N,)` int64 in 1..K,
+                `masks (N, H, W)` in {0, 1}; N may be 0.
+        """
+        normalised = [self.backbone.normalisation(image) for image in images]
+        batch, targets = self.transform(normalised, targets)
+        features = self.backbone(batch.tensors)
+        proposals, losses = self.rpn(batch, features, targets)
+        losses = {
+            "loss_objectness": losses["loss_objectness"],
+            "loss_rpn": losses["loss_rpn_box_reg"],
+        }
+        return losses | self.roi_heads.losses(features, proposals, batch.image_sizes, targets)
+
+    def detect(
+        self, images: list[Tensor], filters: Sequence[Tensor | None] = (None,)
+    ) -> list[list[Detections]]:
+        """Detections under each filter; call it in eval mode.
+
+        Args:
+            images: `(3, H, W)` in [0, 1], sizes may differ.
+            filters: bool `(B, K + 1)`, the parts allowed in each image, or None for all.
+
+        Returns:
+            For each filter and image `boxes (N, 4)` in pixels, `labels (N,)` in 1..K,
+            `scores (N,)` of the full soft-max, `masks (N, H, W)` bool, by falling score.
+        """
+        original = [(image.shape[-2], image.shape[-1]) for image in images]
+        batch, _ = self.transform([self.backbone.normalisation(image) for image in images])
+        features = self.backbone(batch.tensors)
+        proposals, _ = self.rpn(batch, features)
+        found = self.roi_heads.detect(features, proposals, batch.image_sizes, filters)
+        for detections in found:
+            self.transform.postprocess(detections, batch.image_sizes, original)
+            for image in detections:
+                image["masks"] = image["masks"][:, 0] >= 0.5
+        return found

@@ -1,0 +1,60 @@
+"""Input normalisation as a layer, so that attacks and users see pixels in [0, 1]."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """Channel-wise `(image - mean) / std`.
+
+    Mean and std are buffers outside the state dict: weights stay those of the plain network.
+
+    Args:
+        mean: mean of each channel, in [0, 1] pixel units.
+        std: standard deviation of each channel, in [0, 1] pixel units.
+
+    Raises:
+        ValueError: if the lengths differ or a standard deviation is not positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if len(mean) != len(std) or min(std) <= 0:
+            raise ValueError(
+                f"mean {list(mean)} and std {list(std)} must have equal lengths, std above 0"
+            )
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalises images `(B, C, H, W)` in [0, 1]."""
+        return (images - self.mean) / self.std
+
+
+class Normalised(nn.Module):
+    """A classifier of pixels in [0, 1]: normalisation followed by a network.
+
+    Args:
+        network: classifier of normalised images `(B, 3, H, W)`; has `num_classes`.
+        mean: mean of each channel, in [0, 1] pixel units.
+        std: standard deviation of each channel, in [0, 1] pixel units.
+    """
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.normalise = Normalise(mean, std)
+        self.network = network
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return int(self.network.num_classes)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(B, num_classes)` of images `(B, 3, H, W)` in [0, 1]."""
+        return self.network(self.normalise(images))

@@ -1,0 +1,71 @@
+"""The plain recognition network: the part of MPM that is deployed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from modules.networks.normalisation import Normalise
+
+
+class Recogniser(nn.Module):
+    """Normalisation and a timm classifier; it takes pixels in [0, 1].
+
+    Args:
+        architecture: name of any timm network that has `forward_intermediates`.
+        num_classes: number of object categories.
+        model_args: further arguments of the timm network, such as `act_layer: gelu`.
+        mean: per-channel mean of the normalisation, in pixel units.
+        std: per-channel standard deviation, in pixel units.
+
+    Raises:
+        ValueError: if timm has no such network or it has no intermediate features.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        num_classes: int,
+        model_args: Mapping[str, Any] | None = None,
+        mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
+        std: tuple[float, float, float] = (0.229, 0.224, 0.225),
+    ) -> None:
+        super().__init__()
+        if not timm.is_model(architecture):
+            close = ", ".join(timm.list_models(f"{architecture[:5]}*")[:5])
+            raise ValueError(f"timm has no network '{architecture}'; close names: {close}")
+        self.normalise = Normalise(mean, std)
+        self.network = timm.create_model(
+            architecture, num_classes=num_classes, **dict(model_args or {})
+        )
+        if not hasattr(self.network, "forward_intermediates"):
+            raise ValueError(f"timm network '{architecture}' gives no intermediate features")
+
+    def channels(self, count: int) -> list[int]:
+        """Channels of the last `count` blocks, fine to coarse.
+
+        Raises:
+            ValueError: if the network has fewer blocks.
+        """
+        info = list(self.network.feature_info)
+        if len(info) < count:
+            raise ValueError(f"the network has {len(info)} blocks, {count} are supervised")
+        return [block["num_chs"] for block in info[-count:]]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits `(B, num_classes)` of images `(B, 3, H, W)` in [0, 1]."""
+        return self.network(self.normalise(images))
+
+    def forward_with_features(self, images: Tensor, count: int) -> tuple[Tensor, list[Tensor]]:
+        """Class logits and the features of the last `count` blocks, fine to coarse.
+
+        Args:
+            images: `(B, 3, H, W)` in [0, 1].
+            count: how many blocks.
+
+        Returns:
+            Logits `(B, num_classes)` and feature maps `(B, C_i, h_i, w_i)`.
+        """
+        last, features = self.network.forward_intermediates(self.normalise(images), indices=count)
+        return self.network.forward_head(last), features

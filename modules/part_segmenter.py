@@ -1,0 +1,185 @@
+"""Stage 1: the part segmenter (PartImageNet++ §4.1)."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from modules.coco_ap import CocoMaskAP
+from modules.networks.mask_rcnn import PartMaskRCNN
+from modules.networks.part_roi_heads import Detections
+from modules.networks.timm_fpn import TimmFPN
+
+UNFILTERED, FILTERED = "", "_filtered"
+
+
+class PartSegmenter(LightningModule):
+    """Mask R-CNN with one class per part category, trained on human part masks.
+
+    Validation logs COCO mask AP (`val/segm_AP`, `val/segm_AP50`) and the same with the category
+    filter (`val/segm_AP_filtered`, `val/segm_AP50_filtered`), both from one pass.
+
+    A checkpoint's `hyper_parameters` with the vocabulary's matrix rebuild the network:
+    `PartSegmenter(**hyper_parameters, object_parts=...)`; nothing is downloaded then.
+
+    Args:
+        object_parts: bool `(num_objects, K + 1)`, which parts occur on which object; column 0 is
+            the background. The command line fills it in from the data.
+        backbone: name of a timm network with four stages (`features_only`).
+        pretrained: start from timm's weights, which are downloaded.
+        weights: local file with the backbone's weights, used instead of a download.
+        fpn_channels: channels of the feature pyramid.
+        mask_channels: channels of the convolutions of the mask head.
+        box_head_dim: width of the box head.
+        min_size: the shorter side of an image is resized to this, in pixels ...
+        max_size: ... unless the longer side would exceed this.
+        anchor_sizes: side of the anchors on the five pyramid levels, in pixels.
+        rpn_proposals: proposals kept of each image.
+        rois_per_image: proposals sampled for the losses of each image.
+        score_threshold: detections need a higher score, in [0, 1].
+        detections_per_image: at most this many detections.
+        optimizer: makes the optimiser from the parameters.
+        warmup_steps: optimiser steps of linear warm-up.
+        schedule: after the warm-up, cosine to zero, or a tenth of the rate at each milestone.
+        milestones: fractions of the training for `schedule: multistep`.
+
+    Raises:
+        ValueError: if `object_parts` is missing or not such a matrix, or the backbone is unfit.
+        FileNotFoundError: if `weights` does not exist.
+    """
+
+    object_parts: Tensor
+
+    def __init__(
+        self,
+        object_parts: Tensor | None = None,
+        backbone: str = "resnet18",
+        pretrained: bool = False,
+        weights: Path | None = None,
+        fpn_channels: int = 256,
+        mask_channels: tuple[int, ...] = (256, 256, 256, 256),
+        box_head_dim: int = 1024,
+        min_size: int = 800,
+        max_size: int = 1333,
+        anchor_sizes: tuple[int, int, int, int, int] = (32, 64, 128, 256, 512),
+        rpn_proposals: int = 1000,
+        rois_per_image: int = 512,
+        score_threshold: float = 0.05,
+        detections_per_image: int = 100,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        warmup_steps: int = 100,
+        schedule: Literal["cosine", "multistep"] = "cosine",
+        milestones: tuple[float, ...] = (0.5, 0.75),
+    ) -> None:
+        super().__init__()
+        # What is left out is either no plain value or would start a download when rebuilt.
+        self.save_hyperparameters(ignore=["object_parts", "optimizer", "pretrained", "weights"])
+        self.register_buffer("object_parts", _checked(object_parts), persistent=False)
+        self.network = PartMaskRCNN(
+            TimmFPN(backbone, fpn_channels, pretrained, weights),
+            num_classes=self.object_parts.shape[1],
+            mask_channels=mask_channels,
+            box_head_dim=box_head_dim,
+            min_size=min_size,
+            max_size=max_size,
+            anchor_sizes=anchor_sizes,
+            rpn_proposals=rpn_proposals,
+            rois_per_image=rois_per_image,
+            score_threshold=score_threshold,
+            detections_per_image=detections_per_image,
+        )
+        self.optimizer = optimizer
+        self.warmup_steps = warmup_steps
+        self.schedule = schedule
+        self.milestones = milestones
+        self.average_precision = CocoMaskAP((UNFILTERED, FILTERED))
+
+    def predict(self, images: list[Tensor], labels: Tensor | None) -> list[Detections]:
+        """Part masks of images; the module must be in eval mode.
+
+        Args:
+            images: `(3, H, W)`, float in [0, 1] or uint8, sizes may differ.
+            labels: object categories `(B,)` for the category filter; None predicts without it.
+
+        Returns:
+            For each image `boxes (N, 4)` as x1, y1, x2, y2 in pixels, `labels (N,)` part ids in
+            1..K, `scores (N,)` of the full soft-max, `masks (N, H, W)` bool; by falling score.
+        """
+        allowed = None if labels is None else self.object_parts[labels]
+        return self.network.detect(_as_float(images), [allowed])[0]
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Sum of the losses of region proposals, boxes, classes and masks."""
+        losses = self.network(_as_float(batch["image"]), batch["target"])
+        losses["loss"] = torch.stack(list(losses.values())).sum()
+        size = len(batch["image"])
+        self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, batch_size=size)
+        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=size)
+        return losses["loss"]
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts a new measurement."""
+        self.average_precision.reset()
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Detects with and without the filter; the backbone and the box head run once."""
+        filters = [None, self.object_parts[batch["label"]]]
+        plain, filtered = self.network.detect(_as_float(batch["image"]), filters)
+        for i, key in enumerate(batch["key"]):
+            found = {UNFILTERED: plain[i], FILTERED: filtered[i]}
+            self.average_precision.update(key, batch["target"][i], found)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs AP and AP50, the same values on every rank."""
+        for suffix, values in self.average_precision.compute().items():
+            self.log_dict({f"val/segm_{name}{suffix}": v for name, v in values.items()})
+        self.average_precision.reset()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser with linear warm-up, then cosine or multistep, per step."""
+        optimizer = self.optimizer(self.parameters())
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._factor(step))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _factor(self, step: int) -> float:
+        """Learning rate at `step` relative to the optimiser's own."""
+        if step < self.warmup_steps or step == 0:
+            return (step + 1) / max(1, self.warmup_steps)
+        # Not asked for any earlier: it makes Lightning build the training loader, and before a
+        # checkpoint is restored that loader would start at the wrong batch.
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        if self.schedule == "multistep":
+            return 0.1 ** sum(step >= fraction * total for fraction in self.milestones)
+        progress = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _as_float(images: list[Tensor]) -> list[Tensor]:
+    return [i if i.is_floating_point() else i.float() / 255 for i in images]
+
+
+def _checked(object_parts: Tensor | None) -> Tensor:
+    if object_parts is None:
+        raise ValueError(
+            "object_parts is missing: pass PartVocabulary.object_parts, "
+            "which the command line takes from the data module"
+        )
+    if object_parts.dtype != torch.bool or object_parts.ndim != 2 or object_parts.shape[1] < 2:
+        raise ValueError(
+            "object_parts must be bool (num_objects, K + 1) with K >= 1, got "
+            f"{object_parts.dtype} {tuple(object_parts.shape)}"
+        )
+    if not object_parts[:, 0].all() or not object_parts.any(dim=0).all():
+        raise ValueError(
+            "object_parts must be True in column 0, the background, and every part must belong "
+            "to an object"
+        )
+    return object_parts

@@ -1,0 +1,166 @@
+"""Stage 2: the trained part segmenter labels every train image (PartImageNet++ §4.1)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from modules.part_segmenter import PartSegmenter
+
+
+def find_checkpoint(segmenter: Path) -> Path:
+    """The checkpoint that a stage 1 run folder, or a path to a checkpoint file, stands for.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    path = segmenter if segmenter.is_file() else segmenter / "checkpoints" / "best.ckpt"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: run make stage1-segmenter first")
+    return path
+
+
+def load_segmenter(
+    checkpoint: Path, object_parts: Tensor, score_threshold: float, max_instances: int
+) -> PartSegmenter:
+    """Rebuilds the segmenter of a checkpoint, with its (EMA) weights.
+
+    Args:
+        checkpoint: what Lightning saved of a `PartSegmenter`.
+        object_parts: which parts can occur on which object, bool `(num_objects, K + 1)`.
+        score_threshold: detections need a higher score, in [0, 1].
+        max_instances: at most this many detections per image.
+
+    Raises:
+        ValueError: if the file is no such checkpoint or was made for another part vocabulary.
+    """
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state = content["state_dict"]
+        # LightningCLI adds entries of its own, such as `_class_path`.
+        settings = {k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_")}
+        settings |= {
+            "object_parts": object_parts,
+            "score_threshold": score_threshold,
+            "detections_per_image": max_instances,
+        }
+        network = PartSegmenter(**settings)
+    except Exception as error:  # unpickling a damaged file raises almost anything
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"{checkpoint} is not a segmenter checkpoint ({type(error).__name__}: {reason}): "
+            "run make stage1-segmenter again"
+        ) from None
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{checkpoint} is a checkpoint of another vocabulary than the data's "
+            f"{object_parts.shape[1] - 1} parts ({str(error).splitlines()[-1].strip()}): use the "
+            "annotations it was trained on, or run make stage1-segmenter again"
+        ) from None
+    return network
+
+
+def encode_masks(masks: np.ndarray) -> list[bytes]:
+    """COCO's compressed run lengths of binary masks `(N, H, W)`."""
+    if not len(masks):
+        return []
+    stacked = np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)
+    return [rle["counts"] for rle in coco_mask.encode(stacked)]
+
+
+class PseudoLabelWriter(LightningModule):
+    """Predicts the part instances of images whose object category is known.
+
+    Args:
+        segmenter: stage 1 run folder, or a checkpoint file of it.
+        object_parts: which parts can occur on which object, bool `(num_objects, K + 1)`.
+        category_filter: look only for the parts of the image's own object (PartImageNet++ §4.1).
+        score_threshold: detections need a higher score, in [0, 1]; scores stay in the labels, so
+            a later stage can ask for more.
+        max_instances: detections kept per image, those with the highest scores.
+
+    Raises:
+        FileNotFoundError: if there is no segmenter.
+        ValueError: if it cannot be loaded or was trained for another vocabulary.
+    """
+
+    def __init__(
+        self,
+        segmenter: Path,
+        object_parts: Tensor | None = None,
+        category_filter: bool = True,
+        score_threshold: float = 0.05,
+        max_instances: int = 100,
+    ) -> None:
+        super().__init__()
+        if object_parts is None:
+            raise ValueError("object_parts is needed: the datamodule's vocabulary defines it")
+        self.save_hyperparameters(ignore=["object_parts"])
+        self.category_filter = category_filter
+        self.score_threshold = score_threshold
+        self.max_instances = max_instances
+        self.checkpoint = find_checkpoint(Path(segmenter))
+        self.network = load_segmenter(self.checkpoint, object_parts, score_threshold, max_instances)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What, besides the weights, decides the labels of an image."""
+        return {
+            "category_filter": self.category_filter,
+            "score_threshold": self.score_threshold,
+            "max_instances": self.max_instances,
+        }
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[dict[str, Any]]:
+        """Labels a batch.
+
+        Args:
+            batch: `image` list of `(3, H, W)` uint8, `label (B,)`, `key` and `error` lists of
+                str; an image with an `error` is not looked at.
+            batch_idx: unused.
+
+        Returns:
+            One record per image: `key, label, height, width, error` and `instances`, a list of
+            `{part, score, box (x1, y1, x2, y2) in pixels, rle}` by descending score.
+        """
+        readable = [index for index, error in enumerate(batch["error"]) if not error]
+        found: dict[int, dict[str, Tensor]] = {}
+        if readable:
+            images = [batch["image"][index] for index in readable]
+            labels = batch["label"][readable] if self.category_filter else None
+            predictions = self.network.predict(images, labels)
+            found = dict(zip(readable, predictions, strict=True))
+        return [
+            {
+                "key": key,
+                "label": int(batch["label"][index]),
+                "height": batch["image"][index].shape[1],
+                "width": batch["image"][index].shape[2],
+                "instances": self._instances(found[index]) if index in found else [],
+                "error": batch["error"][index],
+            }
+            for index, key in enumerate(batch["key"])
+        ]
+
+    def _instances(self, prediction: dict[str, Tensor]) -> list[dict[str, Any]]:
+        masks = prediction["masks"]
+        height, width = masks.shape[-2:]
+        drawn = masks.any(-1).any(-1)  # a small box can leave no pixel above the mask threshold
+        boxes = prediction["boxes"].float()
+        boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+        return [
+            {"part": part, "score": score, "box": tuple(box), "rle": rle}
+            for part, score, box, rle in zip(
+                prediction["labels"][drawn].tolist(),
+                prediction["scores"][drawn].tolist(),
+                boxes[drawn].tolist(),
+                encode_masks(masks[drawn].cpu().numpy()),
+                strict=True,
+            )
+        ]

@@ -1,0 +1,249 @@
+"""What the report says in words and numbers, read from the run folders."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from pipeline.published import TABLE_2
+from pipeline.report.samples import label_files
+from pipeline.stage_outputs import read_manifest
+
+SUMMARISED = (
+    "max_epochs",
+    "max_steps",
+    "batch_size",
+    "backbone",
+    "architecture",
+    "part_loss_weight",
+    "attack_steps",
+    "eps",
+    "lr",
+    "image_size",
+    "seed",
+)
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """What ran in one run folder.
+
+    Attributes:
+        name: Folder below the runs folder.
+        state: `running`, `complete`, or `no manifest`.
+        git: Revision of the source.
+        summary: A few settings as (name, value).
+        config: The whole configuration as YAML.
+        versions: Package versions.
+        inputs: What the stage was given, with hashes.
+        outputs: Files it left, with hashes.
+        metrics: Content of `metrics.json`.
+    """
+
+    name: str
+    state: str
+    git: str
+    summary: list[tuple[str, str]]
+    config: str
+    versions: dict[str, str]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """What stage 2 wrote.
+
+    Attributes:
+        images: Rows, one a train image.
+        labelled: Rows with at least one part.
+        empty: Readable images without any part.
+        errors: Rows with an error.
+        instances: Parts in all.
+        quality: Content of `quality.json` (`miou_filtered`, `miou_unfiltered`), if there is one.
+    """
+
+    images: int
+    labelled: int
+    empty: int
+    errors: int
+    instances: int
+    quality: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One accuracy: percent, 95 % interval in percent and number of images where known."""
+
+    accuracy: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One model's accuracies, in the order of the table's columns; None where not measured.
+
+    `detail` is what was evaluated: weights, or the published network.
+    """
+
+    name: str
+    detail: str
+    cells: list[Cell | None]
+    published: bool
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Measured rows followed by published ones, over the union of their columns."""
+
+    columns: list[str]
+    rows: list[ResultRow]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Reads a JSON object; None when there is no such file.
+
+    Raises:
+        ValueError: If the file is not JSON.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): run its stage again") from None
+
+
+def _leaves(config: Any, name: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(config, dict):
+        return [(name, config)]
+    return [leaf for key, value in config.items() for leaf in _leaves(value, str(key))]
+
+
+def stage_facts(run: Path, name: str) -> StageFacts:
+    """Reads manifest and metrics of a run folder under a name; what is missing stays empty.
+
+    Raises:
+        ValueError: If `manifest.json` or `metrics.json` is not JSON.
+    """
+    manifest = read_manifest(run) if (run / "manifest.json").is_file() else {}
+    metrics = read_json(run / "metrics.json") or {}
+    config = manifest.get("config", {})
+    summary = {
+        name: str(value)
+        for name, value in _leaves(config)
+        if name in SUMMARISED and value is not None and value != -1
+    }
+    return StageFacts(
+        name=name,
+        state=manifest.get("state", "no manifest"),
+        git=manifest.get("git", "unknown"),
+        summary=[(name, summary[name]) for name in SUMMARISED if name in summary],
+        config=yaml.safe_dump(config, sort_keys=False) if config else "",
+        versions=manifest.get("versions", {}),
+        inputs=manifest.get("inputs", {}),
+        outputs=manifest.get("outputs", {}),
+        metrics={k: float(v) for k, v in metrics.items() if isinstance(v, int | float)},
+    )
+
+
+def label_facts(run: Path) -> LabelFacts | None:
+    """Counts the labels of a stage 2 run folder without decoding a mask; None without shards.
+
+    Raises:
+        ValueError: If a shard is damaged.
+    """
+    images = labelled = errors = empty = instances = 0
+    files = label_files(run)
+    for file in files:
+        try:
+            table = pq.read_table(file, columns=["error", "instances"])
+        except (ValueError, OSError) as error:
+            raise ValueError(
+                f"{file} is damaged ({error}): delete it and run make stage2-pseudolabels again"
+            ) from None
+        counts = pc.fill_null(pc.list_value_length(table["instances"]), 0)
+        failed = pc.not_equal(pc.fill_null(table["error"], ""), "")
+        has_parts = pc.greater(counts, 0)
+        images += table.num_rows
+        labelled += pc.sum(has_parts).as_py() or 0
+        errors += pc.sum(failed).as_py() or 0
+        empty += pc.sum(pc.and_not(pc.invert(has_parts), failed)).as_py() or 0
+        instances += pc.sum(counts).as_py() or 0
+    quality = read_json(run / "quality.json")
+    if not files:
+        return None
+    return LabelFacts(images, labelled, empty, errors, instances, quality)
+
+
+def _column(name: str, norm: str, eps: float) -> str:
+    """Title of a threat's column; the same threat has the same title however it is spelt."""
+    if name.lower() == "clean" or not eps:
+        return "clean"
+    norm = norm.lower().replace("_", "")
+    symbol = {"linf": "l∞", "l1": "l1", "l2": "l2"}.get(norm, norm)
+    size = f"{eps * 255:.4g}/255" if norm == "linf" else f"{eps:.4g}"
+    # The threat may carry its norm and budget in its name; the attack is what comes first
+    attack = name.replace("-", "_").split("_")[0]
+    attack = {"autoattack": "AutoAttack", "aa": "AutoAttack"}.get(attack.lower(), attack.upper())
+    return f"{attack} {symbol} {size}"
+
+
+def _published_rows() -> list[tuple[str, str, dict[str, Cell]]]:
+    titles = {
+        "clean": _column("clean", "", 0),
+        "linf": _column("autoattack", "linf", 4 / 255),
+        "linf_x2": _column("autoattack", "linf", 8 / 255),
+        "l1": _column("autoattack", "l1", 75),
+        "l2": _column("autoattack", "l2", 2),
+    }
+    rows = []
+    for row in TABLE_2:
+        cells = {title: Cell(getattr(row, field)) for field, title in titles.items()}
+        rows.append((row.method, row.architecture, cells))
+    return rows
+
+
+def result_table(summaries: Mapping[str, dict[str, Any]]) -> ResultTable:
+    """Sets measured accuracies beside the paper's Table 2.
+
+    Args:
+        summaries: Name of a model to the content of its `summary.json`, accuracies in [0, 1].
+
+    Returns:
+        One table; columns that only the paper has come last.
+
+    Raises:
+        ValueError: If a summary lacks a key.
+    """
+    measured = []
+    for model, summary in summaries.items():
+        try:
+            cells = {
+                _column(threat["name"], threat["norm"] or "", threat["eps"] or 0): Cell(
+                    100 * threat["accuracy"],
+                    100 * threat["ci95"][0],
+                    100 * threat["ci95"][1],
+                    threat["n"],
+                )
+                for threat in summary["threats"]
+            }
+            measured.append((model, str(summary["model"]), cells))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"summary of {model} lacks {error}: run make evaluate again") from None
+    published = _published_rows()
+    columns = list(dict.fromkeys(t for _, _, cells in (*measured, *published) for t in cells))
+    rows = [
+        ResultRow(name, detail, [cells.get(title) for title in columns], is_published)
+        for group, is_published in ((measured, False), (published, True))
+        for name, detail, cells in group
+    ]
+    return ResultTable(columns, rows)

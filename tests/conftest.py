@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+
+from datamodules.part_shapes import render_part_shapes
+
+SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small PartShapes set: 3 objects, 12 train (8 annotated) and 4 val images each, 64 px."""
+    return render_part_shapes(
+        tmp_path_factory.mktemp("data") / "shapes",
+        num_objects=3,
+        train_per_object=12,
+        annotated_per_object=8,
+        val_per_object=4,
+        size=64,
+    )
+
+
+@pytest.fixture(scope="session")
+def parts_mini() -> Path:
+    """Real photographs with part masks, where they are at hand."""
+    root = SHARED / "parts_mini"
+    if not root.is_dir():
+        pytest.skip(f"{root} is not there")
+    return root

@@ -1,0 +1,120 @@
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from modules.part_segmenter import PartSegmenter
+
+OBJECT_PARTS = torch.tensor([[True, True, True, False], [True, False, False, True]])
+
+
+def segmenter(**kwargs: object) -> PartSegmenter:
+    settings = {
+        "backbone": "test_resnet",
+        "fpn_channels": 16,
+        "mask_channels": (16,),
+        "box_head_dim": 16,
+        "min_size": 64,
+        "max_size": 64,
+        "anchor_sizes": (8, 16, 32, 48, 64),
+        "rpn_proposals": 30,
+        "rois_per_image": 16,
+        "detections_per_image": 10,
+        "warmup_steps": 2,
+    } | kwargs
+    return PartSegmenter(OBJECT_PARTS, **settings)
+
+
+def samples() -> list[dict[str, object]]:
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for index in range(4):
+        masks = torch.zeros(1, 64, 64, dtype=torch.uint8)
+        masks[0, 10:40, 10 + index : 50] = 1
+        found.append(
+            {
+                "image": torch.randint(256, (3, 64, 64), generator=generator).byte(),
+                "target": {
+                    "boxes": torch.tensor([[10.0 + index, 10, 50, 40]]),
+                    "labels": torch.tensor([1 if index % 2 == 0 else 3]),
+                    "masks": masks,
+                },
+                "label": index % 2,
+                "key": str(index),
+            }
+        )
+    return found
+
+
+def collate(batch: list[dict[str, object]]) -> dict[str, object]:
+    lists = {name: [sample[name] for sample in batch] for name in ("image", "target", "key")}
+    return lists | {"label": torch.tensor([sample["label"] for sample in batch])}
+
+
+def test_fit_validate_and_rebuild_from_the_checkpoint(tmp_path: Path) -> None:
+    seed_everything(0)
+    loader = DataLoader(samples(), batch_size=2, collate_fn=collate)
+    best = ModelCheckpoint(tmp_path, "best", monitor="val/segm_AP_filtered", mode="max")
+    model = segmenter(optimizer=partial(torch.optim.AdamW, lr=1e-3))
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_progress_bar=False,
+        callbacks=[best, EMAWeightAveraging(decay=0.5)],
+    )
+    trainer.fit(model, loader, loader)
+    names = {"val/segm_AP", "val/segm_AP50", "val/segm_AP_filtered", "val/segm_AP50_filtered"}
+    assert names <= set(trainer.callback_metrics)
+    assert trainer.optimizers[0].param_groups[0]["lr"] < 1e-3
+
+    checkpoint = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    rebuilt = PartSegmenter(object_parts=OBJECT_PARTS, **checkpoint["hyper_parameters"])
+    rebuilt.load_state_dict(checkpoint["state_dict"])
+    images, label = [sample["image"] for sample in samples()], torch.tensor([0, 1, 0, 1])
+    with torch.no_grad():
+        found = rebuilt.eval().predict(images, label)
+        expected = rebuilt.predict([image.float() / 255 for image in images], label)
+    for image, same, parts in zip(found, expected, OBJECT_PARTS[label], strict=True):
+        assert parts[image["labels"]].all()
+        assert image["masks"].shape[1:] == (64, 64)
+        torch.testing.assert_close(image["scores"], same["scores"])
+
+
+def test_schedule_warms_up_then_falls() -> None:
+    class Steps:
+        estimated_stepping_batches = 12
+
+    model = segmenter(warmup_steps=2)
+    model._trainer = Steps()
+    factors = [model._factor(step) for step in range(13)]
+    assert factors[:2] == [0.5, 1.0]
+    assert factors[2] == 1.0
+    assert factors[7] == pytest.approx(0.5)
+    assert factors[12] == pytest.approx(0.0)
+    model.schedule = "multistep"
+    assert [model._factor(step) for step in (2, 6, 9)] == pytest.approx([1.0, 0.1, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("object_parts", "message"),
+    [
+        (None, "object_parts is missing"),
+        (torch.ones(2, 3), "must be bool"),
+        (torch.ones(2, 1, dtype=torch.bool), "must be bool"),
+        (torch.zeros(2, 3, dtype=torch.bool), "column 0"),
+        (torch.tensor([[True, True, False]]), "every part must belong"),
+    ],
+)
+def test_wrong_object_parts(object_parts: torch.Tensor | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PartSegmenter(object_parts)
+
+
+def test_missing_weights_file() -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        segmenter(weights=Path("nowhere.safetensors"))

@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+
+from modules.part_segmenter import PartSegmenter
+from modules.pseudo_label_writer import PseudoLabelWriter
+
+OBJECT_PARTS = torch.tensor([[True, True, True, False], [True, False, False, True]])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of a stage 1 that has not learned anything yet."""
+    torch.manual_seed(0)
+    network = PartSegmenter(
+        OBJECT_PARTS,
+        backbone="test_resnet",
+        fpn_channels=16,
+        mask_channels=(16,),
+        box_head_dim=16,
+        min_size=64,
+        max_size=64,
+        anchor_sizes=(8, 16, 32, 48, 64),
+        rpn_proposals=20,
+        detections_per_image=3,
+        score_threshold=0.9,
+    )
+    folder = tmp_path_factory.mktemp("stage1")
+    (folder / "checkpoints").mkdir()
+    content = {
+        "state_dict": network.state_dict(),
+        "hyper_parameters": dict(network.hparams) | {"_class_path": "PartSegmenter"},
+    }
+    torch.save(content, folder / "checkpoints/best.ckpt")
+    return folder
+
+
+def writer(run: Path, **settings: object) -> PseudoLabelWriter:
+    return PseudoLabelWriter(run, OBJECT_PARTS, **settings).eval()
+
+
+@pytest.fixture
+def batch() -> dict[str, object]:
+    """Three images of different size, the second of which could not be read."""
+    generator = torch.Generator().manual_seed(1)
+    sizes = [(40, 56), (0, 0), (70, 50)]
+    return {
+        "image": [torch.randint(256, (3, *s), generator=generator).byte() for s in sizes],
+        "label": torch.tensor([0, 0, 1]),
+        "key": ["ant/0.jpg", "ant/1.jpg", "bee/0.jpg"],
+        "error": ["", "cannot be decoded", ""],
+        "shard": 0,
+    }
+
+
+@torch.no_grad()
+def test_records_are_the_segmenter_s_detections(run: Path, batch: dict[str, object]) -> None:
+    model = writer(run, score_threshold=0.05)
+    records = model.predict_step(batch, 0)
+    images = [batch["image"][0].float() / 255, batch["image"][2].float() / 255]
+    detections = model.network.predict(images, torch.tensor([0, 1]))
+    assert [r["key"] for r in records] == batch["key"]
+    for record, image, found in zip([records[0], records[2]], images, detections, strict=True):
+        height, width = image.shape[1:]
+        assert (record["height"], record["width"], record["error"]) == (height, width, "")
+        kept = [i for i in range(len(found["masks"])) if found["masks"][i].any()]
+        assert len(record["instances"]) == len(kept) > 0
+        for instance, i in zip(record["instances"], kept, strict=True):
+            mask = coco_mask.decode({"size": [height, width], "counts": instance["rle"]})
+            assert np.array_equal(mask, found["masks"][i].numpy())
+            assert instance["part"] == int(found["labels"][i])
+            assert instance["score"] == pytest.approx(float(found["scores"][i]))
+            x1, y1, x2, y2 = instance["box"]
+            assert 0 <= x1 < x2 <= width
+            assert 0 <= y1 < y2 <= height
+
+
+@torch.no_grad()
+def test_unreadable_image_gives_an_error_record(run: Path, batch: dict[str, object]) -> None:
+    expected = {"key": "ant/1.jpg", "label": 0, "height": 0, "width": 0, "instances": []}
+    model = writer(run)
+    assert model.predict_step(batch, 0)[1] == expected | {"error": "cannot be decoded"}
+    lone = {name: [value[1]] for name, value in batch.items() if isinstance(value, list)}
+    lone |= {"label": batch["label"][1:2], "shard": 0}
+    assert model.predict_step(lone, 0)[0]["instances"] == []
+
+
+@torch.no_grad()
+def test_category_filter_keeps_to_the_object_s_parts(run: Path, batch: dict[str, object]) -> None:
+    def parts(category_filter: bool) -> list[set[int]]:
+        records = writer(run, category_filter=category_filter).predict_step(batch, 0)
+        return [{instance["part"] for instance in r["instances"]} for r in records]
+
+    own = [{1, 2}, set(), {3}]
+    filtered, plain = parts(category_filter=True), parts(category_filter=False)
+    assert all(found <= allowed for found, allowed in zip(filtered, own, strict=True))
+    assert any(found - allowed for found, allowed in zip(plain, own, strict=True))
+
+
+@torch.no_grad()
+def test_settings_reach_the_segmenter(run: Path, batch: dict[str, object]) -> None:
+    assert len(writer(run, max_instances=2).predict_step(batch, 0)[0]["instances"]) <= 2
+    assert writer(run, score_threshold=0.999).predict_step(batch, 0)[0]["instances"] == []
+
+
+def test_checkpoint_file_is_taken_too(run: Path) -> None:
+    file = run / "checkpoints/best.ckpt"
+    from_file, from_folder = writer(file), writer(run)
+    assert from_file.checkpoint == from_folder.checkpoint == file
+    for a, b in zip(from_file.parameters(), from_folder.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_refusals_are_one_line_with_the_mend(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*run make stage1-segmenter first"):
+        writer(tmp_path / "nowhere")
+    more_parts = torch.ones(2, 9, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"best.ckpt is a checkpoint of another vocabulary"):
+        PseudoLabelWriter(run, more_parts)
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes((run / "checkpoints/best.ckpt").read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"damaged.ckpt is not a segmenter checkpoint") as refusal:
+        writer(damaged)
+    assert "\n" not in str(refusal.value)
+    foreign = tmp_path / "foreign.ckpt"
+    torch.save({"state_dict": {}, "hyper_parameters": {"part_loss_weight": 1.0}}, foreign)
+    with pytest.raises(ValueError, match=r"foreign.ckpt is not a segmenter checkpoint.*part_loss"):
+        writer(foreign)
+    with pytest.raises(ValueError, match="object_parts is needed"):
+        PseudoLabelWriter(run)

@@ -1,0 +1,249 @@
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from datamodules.imagenet_folder import list_images
+from datamodules.part_labels import ImageParts
+from datamodules.part_vocabulary import PartVocabulary
+from datamodules.pinpp import read_annotations
+from datamodules.pseudo_labels import to_table
+from pipeline import published
+from pipeline.report.build import build_report, main
+from pipeline.report.curves import draw_curves, group_curves, read_curves
+from pipeline.report.examples import read_examples
+from pipeline.report.tables import label_facts, result_table
+from pipeline.stage_outputs import write_json
+
+AUTOATTACK = "AutoAttack l∞ 4/255"
+
+
+def write_manifest(run: Path, state: str = "complete") -> None:
+    config = {
+        "trainer": {"max_epochs": 3},
+        "data": {"class_path": "Data", "init_args": {"seed": 0, "batch_size": 8}},
+        "model": {"note": "<script>alert(1)</script>"},
+    }
+    write_json(
+        run / "manifest.json",
+        {
+            "stage": run.name,
+            "state": state,
+            "config": config,
+            "inputs": {"vocabulary": "abc123"},
+            "outputs": {"checkpoints/best.ckpt": "f00dfeed"},
+            "versions": {"torch": "2.11.0"},
+            "git": "deadbeef",
+        },
+    )
+
+
+def write_events(run: Path, tags: list[str], first: int = 0) -> None:
+    with SummaryWriter(str(run)) as writer:
+        for step in range(first, first + 20):
+            for place, tag in enumerate(tags):
+                writer.add_scalar(tag, 1 / (1 + step) + place, step)
+
+
+def write_labels(run: Path, root: Path, vocabulary: PartVocabulary) -> None:
+    known = read_annotations(root / "pinpp", vocabulary, root / "imagenet" / "train")
+    truth = read_annotations(root / "truth", vocabulary, root / "imagenet" / "train")
+    rows = {parts.key: parts for parts in (*known, *truth)}
+    keys = list_images(root / "imagenet" / "train")
+    full = [rows.get(key, ImageParts(key, label, 64, 64)) for key, label in keys]
+    full[0] = ImageParts(full[0].key, full[0].label, 0, 0, error="cannot be decoded")
+    full[1] = replace(full[1], instances=())
+    (run / "labels").mkdir(parents=True)
+    half = len(full) // 2
+    pq.write_table(to_table(full[:half]), run / "labels" / "00000.parquet")
+    pq.write_table(to_table(full[half:]), run / "labels" / "00001.parquet")
+
+
+def write_evaluation(folder: Path, clean: float, robust: float, vocabulary: PartVocabulary) -> None:
+    def threat(
+        name: str, norm: str | None, eps: float, accuracy: float, n: int
+    ) -> dict[str, object]:
+        low, high = max(0.0, accuracy - 0.1), min(1.0, accuracy + 0.1)
+        values = {"accuracy": accuracy, "ci95": [low, high], "n": n}
+        return {"name": name, "norm": norm, "eps": eps} | values
+
+    threats = [
+        threat("clean", None, 0.0, clean, 100),
+        threat("pgd20", "linf", 4 / 255, robust + 0.05, 100),
+        threat("autoattack", "linf", 4 / 255, robust, 16),
+    ]
+    write_json(folder / "summary.json", {"model": f"runs/{folder.name}", "threats": threats})
+    rng = np.random.default_rng(0)
+    images = rng.integers(8, 240, (3, 32, 32, 3), dtype=np.uint8)
+    noise = rng.integers(-4, 5, images.shape)
+    np.savez(
+        folder / "examples.npz",
+        clean=images,
+        adversarial=(images + noise).astype(np.uint8),
+        label=np.array([0, 1, 2]),
+        clean_prediction=np.array([1, 1, 2]),
+        adversarial_prediction=np.array([1, 1, 0]),
+        key=np.array(["a/1.jpg", "b/2.jpg", "c/3.jpg"]),
+        threat=np.array(["autoattack"] * 3),
+        objects=np.array(vocabulary.objects),
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    vocabulary = PartVocabulary.from_pinpp(shapes_root / "pinpp", shapes_root / "imagenet")
+    segmenter, labels = folder / "stage1_segmenter", folder / "stage2_pseudolabels"
+    write_manifest(segmenter)
+    vocabulary.save(segmenter / "vocabulary.json")
+    write_events(segmenter, ["train/loss", "val/segm_AP", "val/segm_AP_filtered"])
+    values = {"segm_AP": 0.371, "segm_AP50": 0.642, "segm_AP_filtered": 0.463}
+    write_json(segmenter / "metrics.json", values | {"segm_AP50_filtered": 0.794, "epoch": 3})
+    write_manifest(labels)
+    write_labels(labels, shapes_root, vocabulary)
+    write_json(labels / "quality.json", {"miou_filtered": 0.7125, "miou_unfiltered": 0.6031})
+    write_manifest(folder / "stage3_mpm", "running")
+    write_events(folder / "stage3_mpm", ["train/loss", "val/loss", "val/robust_acc"])
+    write_evaluation(folder / "evaluate" / "stage3_mpm", 0.77, 0.54, vocabulary)
+    write_evaluation(folder / "evaluate" / "stage3_vanilla", 0.75, 0.5, vocabulary)
+    return folder
+
+
+class Page(HTMLParser):
+    """Collects what a browser would fetch, and the text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href") and value and not value.startswith("#"):
+                self.fetched.append(value)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_is_whole_and_self_contained(runs: Path, shapes_root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    folders = {"imagenet": shapes_root / "imagenet", "pinpp": shapes_root / "pinpp"}
+    assert build_report(runs, out, **folders) == out
+    page = Page(out)
+    assert len(page.fetched) > 20
+    assert all(address.startswith("data:image/") for address in page.fetched)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert "alert(1)" in page.text
+    for words in ("37.1", "64.2", "46.3", "79.4", "54.0", "n=16", "0.713", "0.603"):
+        assert words in page.text
+    for words in (published.SCALE_NOTE, "39.1", "deadbeef", "f00dfeed", "2.11.0", "(running)"):
+        assert words in page.text
+    vocabulary = PartVocabulary.from_pinpp(shapes_root / "pinpp", shapes_root / "imagenet")
+    assert sum(name.split(":")[1] in page.text for name in vocabulary.parts) > 6
+    assert "not run" not in page.text
+
+
+def test_page_says_what_has_not_run(tmp_path: Path) -> None:
+    page = Page(build_report(tmp_path))
+    for words in ("make stage1-segmenter", "make stage2-pseudolabels", "make evaluate"):
+        assert f"not run, {words}" in page.text or f"not run: {words}" in page.text
+    assert "this run" not in page.text
+    assert "no stage has run" in page.text
+    assert (tmp_path / "report" / "index.html").is_file()
+
+
+def test_page_without_images_says_why(runs: Path, shapes_root: Path, tmp_path: Path) -> None:
+    out = build_report(
+        runs, tmp_path / "a.html", imagenet=tmp_path / "gone", pinpp=shapes_root / "pinpp"
+    )
+    assert str(tmp_path / "gone") in Page(out).text
+
+
+def test_named_models_only(runs: Path, tmp_path: Path) -> None:
+    out = build_report(runs, tmp_path / "a.html", models=["stage3_mpm", "stage3_other"])
+    text = Page(out).text
+    assert "stage3_vanilla" not in text
+    assert "stage3_other: not run, make evaluate MODEL=stage3_other" in text
+
+
+def test_missing_runs_folder_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"error: .*gone is not a folder: run make demo"):
+        main(["--runs", str(tmp_path / "gone")])
+
+
+def test_damaged_summary_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "evaluate" / "model"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"error: .*summary\.json is damaged"):
+        main(["--runs", str(tmp_path)])
+
+
+def test_same_threat_of_run_and_paper_shares_a_column(runs: Path) -> None:
+    path = runs / "evaluate" / "stage3_mpm" / "summary.json"
+    table = result_table({"stage3_mpm": json.loads(path.read_text())})
+    assert table.columns[:3] == ["clean", "PGD20 l∞ 4/255", AUTOATTACK]
+    column = table.columns.index(AUTOATTACK)
+    ours, mpm = table.rows[0], table.rows[-1]
+    assert not ours.published
+    assert mpm.published
+    assert ours.cells[column].accuracy == pytest.approx(54)
+    assert (ours.cells[column].low, ours.cells[column].high) == pytest.approx((44, 64))
+    assert mpm.cells[column].accuracy == 39.1
+    assert mpm.cells[1] is None
+
+
+def test_published_averages_are_those_of_their_rows() -> None:
+    for row in published.TABLE_2:
+        mean = (row.linf + row.linf_x2 + row.l1 + row.l2) / 4
+        assert row.average == pytest.approx(mean, abs=0.051)
+        assert "Table 2" in row.source
+    assert published.TABLE_6[3].linf == published.TABLE_2[-1].linf
+    assert published.TABLE_5_RECOGNISER[-1].clean == published.TABLE_2[-1].clean
+
+
+def test_label_facts_count_rows(runs: Path, shapes_root: Path) -> None:
+    facts = label_facts(runs / "stage2_pseudolabels")
+    assert facts is not None
+    total = len(list_images(shapes_root / "imagenet" / "train"))
+    assert (facts.images, facts.errors) == (total, 1)
+    assert facts.labelled + facts.empty + facts.errors == total
+    assert facts.empty >= 1
+    assert facts.instances >= facts.labelled
+
+
+def test_curves_of_a_resumed_run_are_joined(tmp_path: Path) -> None:
+    write_events(tmp_path, ["train/loss", "val/loss"])
+    write_events(tmp_path, ["train/loss", "val/loss"], first=20)
+    curves = read_curves(tmp_path)
+    assert np.array_equal(curves["train/loss"].steps, np.arange(40))
+    assert curves["val/loss"].values[0] == pytest.approx(2.0)
+    svg = draw_curves(curves)
+    assert svg.startswith(b"<?xml")
+    assert svg == draw_curves(curves)
+
+
+def test_curves_of_one_quantity_share_axes(runs: Path) -> None:
+    groups = group_curves(read_curves(runs / "stage1_segmenter"))
+    assert list(groups) == ["loss", "segm_AP"]
+    assert list(groups["segm_AP"]) == ["val/segm_AP", "val/segm_AP_filtered"]
+
+
+def test_no_events_no_curves(tmp_path: Path) -> None:
+    assert read_curves(tmp_path) == {}
+
+
+def test_fooled_examples_come_first(runs: Path) -> None:
+    pairs = read_examples(runs / "evaluate" / "stage3_mpm", limit=2)
+    assert [pair.key for pair in pairs] == ["c/3.jpg", "a/1.jpg"]
+    assert pairs[0].truth == pairs[0].clean_prediction != pairs[0].adversarial_prediction
+    assert pairs[0].gain == 31
