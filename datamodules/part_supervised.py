@@ -110,8 +110,8 @@ class PartSupervisedData(LightningDataModule):
         missing = human.keys() - {row.key for row in pseudo}
         if missing:
             raise ValueError(
-                f"{self.labels} has no row for {min(missing)} and {len(missing) - 1} more annotated "
-                "images: the image list has changed, run make stage2-pseudolabels again"
+                f"{self.labels} has no row for {min(missing)} and {len(missing) - 1} more "
+                "annotated images: the image list has changed, run make stage2-pseudolabels again"
             )
         rows = (self._chosen(row, human) for row in pseudo if not row.error)
         write_composites(self.composites, rows, self.vocabulary.inclusions)
@@ -249,7 +249,8 @@ def random_crop(
 
     Args:
         rng: source of randomness.
-        height, width: size of the image in pixels.
+        height: of the image in pixels.
+        width: of the image in pixels.
         min_scale: least share of the area.
 
     Returns:

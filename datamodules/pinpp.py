@@ -37,8 +37,8 @@ def read_annotations(
     if not files:
         raise FileNotFoundError(f"{pinpp / 'json'} holds no annotation files (<object>.json)")
     records = [record for file in files for record in _read_file(file, vocabulary)]
-    for record in records if images else ():
-        if not (images / record.key).is_file():
+    for record in records:
+        if images is not None and not (images / record.key).is_file():
             raise FileNotFoundError(
                 f"{pinpp / 'json' / record.key.split('/')[0]}.json lists {record.key}, but "
                 f"{images / record.key} does not exist: add the image or remove the entry"
@@ -57,7 +57,7 @@ def split_annotations(
     by_object = defaultdict(list)
     for record in annotations:
         by_object[record.label].append(record)
-    val = set()
+    val: set[str] = set()
     for records in by_object.values():
         ranked = sorted(records, key=lambda r: hashlib.sha256(f"{seed}:{r.key}".encode()).digest())
         count = max(1, round(VAL_FRACTION * len(ranked))) if len(ranked) > 1 else 0

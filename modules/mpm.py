@@ -6,20 +6,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from modules.attacks.pgd import PGD
 from modules.losses.part_focal import PartFocalLoss, mixture_targets
 from modules.networks.part_bypass import PartBypass
 from modules.networks.recogniser import Recogniser
-from modules.weights import export_timm, load_weights
+from modules.weights import export_timm, load_initial_weights
+
+WARMUP_START = 0.005  # the authors' code: from 1e-3 to 0.2
 
 
 class MPM(LightningModule):
@@ -83,11 +85,13 @@ class MPM(LightningModule):
         self.min_lr_ratio = min_lr_ratio
         self.no_decay_norm_and_bias = no_decay_norm_and_bias
         self.label_smoothing = label_smoothing
-        self.optimizer = optimizer
-        num_objects, num_classes = object_parts.shape
-        self.recogniser = Recogniser(architecture, num_objects, model_args)
+        # A plain function, as the average of the weights deep-copies the module: the callable that
+        # the command line makes drags its parser along.
+        self.optimizer = lambda parameters: optimizer(parameters)
+        self.num_objects, num_classes = object_parts.shape
+        self.recogniser = Recogniser(architecture, self.num_objects, model_args)
         if weights is not None:
-            load_weights(self.recogniser.network, weights)
+            load_initial_weights(self.recogniser.network, weights)
         self.bypass: PartBypass | None = None
         if part_loss_weight:
             channels = self.recogniser.channels(num_supervised)
@@ -95,13 +99,8 @@ class MPM(LightningModule):
         self.part_loss = PartFocalLoss(label_smoothing=label_smoothing)
         self.attack = PGD(eps, attack_steps)
         self.val_attack = PGD(eps, val_attack_steps, eps / 4)
-        self.val_metrics = nn.ModuleDict(
-            {
-                name: MulticlassAccuracy(num_objects, average="micro")
-                for name in ("acc", "robust_acc")
-            }
-            | {"loss": MeanMetric()}
-        )
+        self.accuracy = MulticlassAccuracy(self.num_objects, average="micro")
+        self.robust_accuracy = MulticlassAccuracy(self.num_objects, average="micro")
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -137,17 +136,10 @@ class MPM(LightningModule):
         adversarial = self.val_attack(
             images, lambda x: F.cross_entropy(self.recogniser(x), labels), generator
         )
-        logits = self.recogniser(images)
-        self.val_metrics["acc"].update(logits, labels)
-        self.val_metrics["robust_acc"].update(self.recogniser(adversarial), labels)
-        self.val_metrics["loss"].update(F.cross_entropy(logits, labels))
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the metrics of all ranks."""
-        values = {f"val/{name}": metric.compute() for name, metric in self.val_metrics.items()}
-        self.log_dict(values, prog_bar=True)
-        for metric in self.val_metrics.values():
-            metric.reset()
+        self.accuracy(self.recogniser(images), labels)
+        self.robust_accuracy(self.recogniser(adversarial), labels)
+        metrics = {"val/acc": self.accuracy, "val/robust_acc": self.robust_accuracy}
+        self.log_dict(metrics, on_epoch=True, prog_bar=True, batch_size=len(labels))
 
     def predict_parts(self, images: Tensor) -> Tensor | None:
         """Part ids `(B, h, w)` of images in [0, 1], None without a bypass."""
@@ -167,7 +159,7 @@ class MPM(LightningModule):
             folder,
             architecture=self.hparams["architecture"],
             model_args=self.hparams["model_args"] or {},
-            num_classes=self.recogniser.network.num_classes,
+            num_classes=self.num_objects,
             mean=self.recogniser.normalise.mean.flatten().tolist(),
             std=self.recogniser.normalise.std.flatten().tolist(),
             image_size=self.hparams["image_size"],
@@ -175,27 +167,32 @@ class MPM(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser with a per-step warm-up and cosine."""
-        decayed, plain = [], []
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         for parameter in self.parameters():
             flat = self.no_decay_norm_and_bias and parameter.ndim <= 1
             (plain if flat else decayed).append(parameter)
-        groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
         optimizer = self.optimizer([group for group in groups if group["params"]])
-        total = int(self.trainer.estimated_stepping_batches)
-        warmup = int(self.warmup_epochs * total / max(1, self.trainer.max_epochs or 1))
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            progress = min(1.0, (step - warmup) / max(1, total - warmup))
-            cosine = (1 + math.cos(math.pi * progress)) / 2
-            return self.min_lr_ratio + (1 - self.min_lr_ratio) * cosine
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._factor(step))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _factor(self, step: int) -> float:
+        """Learning rate at `step` relative to the optimiser's own."""
+        if step == 0:
+            return WARMUP_START if self.warmup_epochs else 1.0
+        # Not asked for any earlier: it makes Lightning build the training loader, and before a
+        # checkpoint is restored that loader would start at the wrong batch.
+        total = int(self.trainer.estimated_stepping_batches)
+        warmup = self.warmup_epochs * total / max(1, self.trainer.max_epochs or 1)
+        if step < warmup:
+            return WARMUP_START + (1 - WARMUP_START) * step / warmup
+        progress = min(1.0, (step - warmup) / max(1, total - warmup))
+        cosine = (1 + math.cos(math.pi * progress)) / 2
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * cosine
 
     @staticmethod
     def _pixels(batch: dict[str, Any]) -> Tensor:
@@ -232,5 +229,6 @@ class MPM(LightningModule):
 
     def _generator(self) -> torch.Generator:
         """Attack noise that depends on seed, step and rank only, so a resumed run repeats it."""
-        seed = hash((torch.initial_seed(), self.global_step, self.global_rank))
-        return torch.Generator(self.device).manual_seed(seed % 2**63)
+        entropy = (torch.initial_seed(), self.global_step, self.global_rank)
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        return torch.Generator(self.device).manual_seed(seed)

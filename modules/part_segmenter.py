@@ -93,7 +93,9 @@ class PartSegmenter(LightningModule):
             score_threshold=score_threshold,
             detections_per_image=detections_per_image,
         )
-        self.optimizer = optimizer
+        # A plain function, as the average of the weights deep-copies the module: the callable that
+        # the command line makes drags its parser along.
+        self.optimizer = lambda parameters: optimizer(parameters)
         self.warmup_steps = warmup_steps
         self.schedule = schedule
         self.milestones = milestones

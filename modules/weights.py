@@ -95,27 +95,9 @@ def load_classifier(model: Path) -> Normalised:
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         message = f"{folder / 'config.json'} describes no timm network ({error})"
         raise ValueError(message) from error
-    load_weights(network, weights)
+    load_initial_weights(network, weights)
     config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     return Normalised(network, config["mean"], config["std"]).eval()
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Fills a plain network from a weight file or from a checkpoint that holds it.
-
-    Of a training checkpoint only the tensors of the network itself are taken.
-
-    Args:
-        network: timm network without normalisation.
-        path: `.safetensors`, torch or Lightning checkpoint file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged or its weights are not those of the network.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"weights {path} do not exist: give a checkpoint or weight file")
-    load_strictly(network, _of_network(network, read_state(path)), str(path))
 
 
 def locate(model: Path) -> tuple[Path, Path]:

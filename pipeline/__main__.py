@@ -18,9 +18,13 @@ def one_line(error: Exception) -> str | None:
     text = str(error)
     if "Original Traceback" in text:  # a data-loading worker wraps the error in its traceback
         return text.strip().splitlines()[-1].partition(": ")[2]
-    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-    ours = PROJECT in raised_in.parents and ".venv" not in raised_in.parts
-    return text if ours else None
+    cause: BaseException | None = error
+    while cause is not None:  # the command line's parser wraps what a constructor raised
+        raised_in = Path(traceback.extract_tb(cause.__traceback__)[-1].filename).resolve()
+        if PROJECT in raised_in.parents and ".venv" not in raised_in.parts:
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 if __name__ == "__main__":

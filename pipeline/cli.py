@@ -37,7 +37,7 @@ NEEDS = {
 }
 
 
-class StageComplete(Exception):  # noqa: N818 - not an error
+class StageComplete(Exception):
     """The run folder holds this very stage, complete: there is nothing left to do."""
 
 
@@ -60,8 +60,7 @@ class PipelineCLI(LightningCLI):
             auto_configure_optimizers=False,
             save_config_callback=StageOutputs,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": [RichProgressBar()]},
-            parser_kwargs={name: default for name in ("fit", "validate", "test", "predict")},
+            parser_kwargs=dict.fromkeys(("fit", "validate", "test", "predict"), default),
             args=args,
         )
 
@@ -83,7 +82,10 @@ class PipelineCLI(LightningCLI):
             last = self.run_folder / "checkpoints" / "last.ckpt"
             requeued = any(self.run_folder.glob("hpc_ckpt_*.ckpt"))
             config.ckpt_path = "last" if last.is_file() and not requeued else None
-        refuse_changed_config(self.run_folder, plain_config(self._parser(self.subcommand), config))
+        plain = plain_config(self._parser(self.subcommand), config)
+        refuse_changed_config(self.run_folder, plain)
+        if is_complete(self.run_folder, config, plain):
+            raise StageComplete(self.run_folder)
         if needed := self._earlier_run():
             require_complete(*needed)
 
@@ -97,6 +99,8 @@ class PipelineCLI(LightningCLI):
         """Puts everything a run writes into its run folder."""
         if self.config[self.subcommand].trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(self.run_folder, name="", version="")
+        if self.config[self.subcommand].trainer.enable_progress_bar is not False:
+            self.trainer_defaults["callbacks"] = [RichProgressBar()]
         return super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
 
     def _earlier_run(self) -> tuple[Path, str] | None:
@@ -132,6 +136,6 @@ def main(args: list[str]) -> PipelineCLI | None:
         print(f"{complete} is complete; to run it again, give another NAME= or delete the folder")
         return None
     finished = cli.trainer.state.finished and not cli.trainer.interrupted
-    if finished and cli.trainer.is_global_zero and not cli.trainer.fast_dev_run:
+    if finished and cli.trainer.is_global_zero and (cli.run_folder / "manifest.json").is_file():
         mark_complete(cli.run_folder)
     return cli

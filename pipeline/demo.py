@@ -124,9 +124,8 @@ class Demo:
         for title, cells in rows.items():
             robustness.add_row(title, *cells)
         self.console.print(robustness)
-        self.console.print(
-            f"{time.monotonic() - self.started:.0f} s; report: {self.runs / 'report' / 'index.html'}"
-        )
+        report = self.runs / "report" / "index.html"
+        self.console.print(f"{time.monotonic() - self.started:.0f} s; report: {report}")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
 
 from modules.mpm import MPM
 from modules.weights import load_strictly, read_state
@@ -21,10 +22,8 @@ class ExportRecogniser(Callback):
             for callback in trainer.checkpoint_callbacks
             if isinstance(callback, ModelCheckpoint) and callback.monitor is not None
         )
-        if not best:
-            raise ValueError(
-                f"{trainer.default_root_dir} has no best checkpoint to export: no validation ran; "
-                "set trainer.check_val_every_n_epoch to at most trainer.max_epochs"
-            )
-        load_strictly(pl_module, read_state(Path(best)), best)
+        if best:
+            load_strictly(pl_module, read_state(Path(best)), best)
+        else:  # a run too short for a validation; an average of the weights is already in place
+            rank_zero_warn("no validation ran, so the last weights are exported, not the best")
         pl_module.export(Path(trainer.default_root_dir) / "export")

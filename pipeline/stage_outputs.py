@@ -31,6 +31,9 @@ FREE_KEYS = (
     "trainer.plugins",
     "trainer.strategy",
     "data.init_args.num_workers",
+    # more images or threats for an evaluation; its records are checked one by one
+    "data.init_args.images",
+    "model.init_args.threats",
 )
 
 
@@ -115,16 +118,32 @@ def refuse_changed_config(run: Path, config: dict[str, Any]) -> None:
         )
 
 
-def is_complete(run: Path, config: dict[str, Any]) -> bool:
-    """Whether a run ended well under this configuration, its length included."""
+def is_complete(run: Path, config: Any, plain: dict[str, Any]) -> bool:
+    """Whether a run ended well, from the same inputs, to the same extent, and is still whole.
+
+    Args:
+        run: run folder.
+        config: the resolved configuration.
+        plain: the same as `plain_config` gives it.
+    """
     if not (run / "manifest.json").is_file():
         return False
     manifest = read_manifest(run)
-    lengths = [
-        [content["trainer"].get(key) for key in ("max_epochs", "max_steps")]
-        for content in (manifest["config"], config)
+    extents = [
+        (
+            [content["trainer"].get(key) for key in ("max_epochs", "max_steps")],
+            content["data"]["init_args"].get("images"),
+            content["model"]["init_args"].get("threats"),
+        )
+        for content in (manifest["config"], plain)
     ]
-    return manifest["state"] == "complete" and lengths[0] == lengths[1]
+    inputs = {key: value for key, value in manifest["inputs"].items() if key != "vocabulary"}
+    return (
+        manifest["state"] == "complete"
+        and extents[0] == extents[1]
+        and inputs == _earlier_stages(config)
+        and all((run / name).is_file() for name in manifest["outputs"])
+    )
 
 
 class StageOutputs(SaveConfigCallback):

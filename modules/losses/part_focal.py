@@ -121,7 +121,7 @@ class _FusedFocal(torch.autograd.Function):
             grad_weight += (low.T @ rows[chunk]).to(exact)
         if wanted:
             grad_features = torch.zeros_like(features)
-            batch, channels, height, width = features.shape
+            channels, height, width = features.shape[1:]
             grad_features[used] = grad_rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
             ctx.save_for_backward(grad_features, grad_weight.to(weight.dtype))
         return loss

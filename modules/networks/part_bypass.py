@@ -1,7 +1,8 @@
 """The multi-scale bypass: part supervision for the last blocks of a recogniser."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -69,9 +70,7 @@ class PartBypass(nn.Module):
         )
         self.heads = nn.ModuleList(SeparableConv(width, num_parts + 1) for width in widths)
         self.top_down = nn.ModuleList(
-            SeparableConv(coarse, fine)
-            for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
-            if top_down
+            SeparableConv(coarse, fine) for fine, coarse in pairwise(widths) if top_down
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[PartLevel]:
@@ -90,9 +89,10 @@ class PartBypass(nn.Module):
                 maps[i] = maps[i] + F.interpolate(
                     coarse, size=maps[i].shape[-2:], mode="bilinear", align_corners=False
                 )
+        heads = cast(Iterable[SeparableConv], self.heads)
         return [
             PartLevel(head.depthwise(F.gelu(x)), head.pointwise.weight.flatten(1))
-            for head, x in zip(self.heads, maps, strict=True)
+            for head, x in zip(heads, maps, strict=True)
         ]
 
     @torch.no_grad()

@@ -36,7 +36,7 @@ class Recogniser(nn.Module):
             close = ", ".join(timm.list_models(f"{architecture[:5]}*")[:5])
             raise ValueError(f"timm has no network '{architecture}'; close names: {close}")
         self.normalise = Normalise(mean, std)
-        self.network = timm.create_model(
+        self.network: Any = timm.create_model(
             architecture, num_classes=num_classes, **dict(model_args or {})
         )
         if not hasattr(self.network, "forward_intermediates"):

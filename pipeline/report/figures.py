@@ -110,13 +110,15 @@ def legend_of(
     """Lists the parts that are visible in any of the masks.
 
     Returns:
-        (part name without its object, colour as `#rrggbb`) in the order of part ids.
+        (part name, colour as `#rrggbb`) in the order of part ids; the name carries its object
+        where parts of several objects are visible.
     """
-    seen = sorted({int(part) for mask in masks if mask is not None for part in np.unique(mask)})
+    seen = {int(part) for mask in masks if mask is not None for part in np.unique(mask)} - {0}
+    names = {part: vocabulary.parts[part - 1] for part in sorted(seen)}
+    one_object = len({name.split(":", 1)[0] for name in names.values()}) == 1
     return [
-        (vocabulary.parts[part - 1].split(":", 1)[1], "#{:02x}{:02x}{:02x}".format(*colours[part]))
-        for part in seen
-        if part > 0
+        (name.split(":", 1)[1] if one_object else name, "#" + colours[part].tobytes().hex())
+        for part, name in names.items()
     ]
 
 

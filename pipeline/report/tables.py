@@ -122,10 +122,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
         raise ValueError(f"{path} is damaged ({error}): run its stage again") from None
 
 
-def _leaves(config: Any, name: str = "") -> list[tuple[str, Any]]:
+def _leaves(config: Any, path: str = "") -> list[tuple[str, Any]]:
     if not isinstance(config, dict):
-        return [(name, config)]
-    return [leaf for key, value in config.items() for leaf in _leaves(value, str(key))]
+        return [(path, config)]
+    return [leaf for key, value in config.items() for leaf in _leaves(value, f"{path}.{key}")]
 
 
 def stage_facts(run: Path, name: str) -> StageFacts:
@@ -138,9 +138,10 @@ def stage_facts(run: Path, name: str) -> StageFacts:
     metrics = read_json(run / "metrics.json") or {}
     config = manifest.get("config", {})
     summary = {
-        name: str(value)
-        for name, value in _leaves(config)
-        if name in SUMMARISED and value is not None and value != -1
+        path.rsplit(".", 1)[-1]: f"{value:.4g}" if isinstance(value, float) else str(value)
+        for path, value in _leaves(config)
+        # An optimiser's eps is not the attack's
+        if value not in (None, -1) and not path.endswith("optimizer.init_args.eps")
     }
     return StageFacts(
         name=name,

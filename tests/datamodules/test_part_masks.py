@@ -4,7 +4,9 @@ from datamodules.part_labels import ImageParts, PartInstance, encode_mask
 from datamodules.part_masks import LabelRuns, composite
 
 
-def rectangle(part: int, score: float, top: int, left: int, bottom: int, right: int) -> PartInstance:
+def rectangle(
+    part: int, score: float, top: int, left: int, bottom: int, right: int
+) -> PartInstance:
     mask = np.zeros((6, 8), bool)
     mask[top:bottom, left:right] = True
     return PartInstance(part, encode_mask(mask), (left, top, right, bottom), score)

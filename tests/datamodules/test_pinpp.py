@@ -99,7 +99,10 @@ def test_split_is_stable_when_images_are_added(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["annotations"][1].update(category_id=9), "annotation 2: unknown category_id 9"),
+        (
+            lambda c: c["annotations"][1].update(category_id=9),
+            "annotation 2: unknown category_id 9",
+        ),
         (lambda c: c["annotations"][1].update(image_id=9), "annotation 2: unknown image_id 9"),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2]]), "annotation 1: unreadable"),
         (

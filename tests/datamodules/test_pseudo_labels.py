@@ -40,5 +40,5 @@ def test_missing_and_damaged_labels_are_named(tmp_path: Path) -> None:
         read_labels(tmp_path)
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "00000.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match="00000.parquet is damaged"):
+    with pytest.raises(ValueError, match=r"00000\.parquet is damaged"):
         read_labels(tmp_path)

@@ -72,7 +72,9 @@ def test_bfloat16_features_accumulate_in_float32() -> None:
     torch.manual_seed(0)
     features, weight = torch.randn(2, 8, 4, 4), torch.randn(20, 8)
     targets = mixture_targets(torch.randint(0, 20, (2, 4, 4)), (4, 4))
-    exact = PartFocalLoss()(features.bfloat16().float(), weight.bfloat16().float(), targets, torch.ones(2))
+    exact = PartFocalLoss()(
+        features.bfloat16().float(), weight.bfloat16().float(), targets, torch.ones(2)
+    )
     low = PartFocalLoss()(features.bfloat16(), weight.bfloat16(), targets, torch.ones(2))
     assert low.dtype == torch.float32
     torch.testing.assert_close(low, exact, rtol=2e-2, atol=0)

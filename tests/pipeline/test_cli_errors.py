@@ -16,14 +16,16 @@ def data(shapes_root: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(shapes_root, tmp_path / "data"))
 
 
-def test_unknown_key_is_named(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_key_is_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main(stage_args("stage1_segmenter", data, tmp_path, "--model.init_args.no_such_key=1"))
     assert "no_such_key" in capsys.readouterr().err
 
 
 def test_unknown_stage_is_named() -> None:
-    with pytest.raises(ValueError, match="unknown stage.*stage9.*stage3_mpm"):
+    with pytest.raises(ValueError, match=r"unknown stage.*stage9.*stage3_mpm"):
         main(["stage9", "fit"])
 
 
@@ -79,7 +81,7 @@ def test_checkpoint_of_another_vocabulary(data: Path, finished_runs: Path, tmp_p
     next((data / "pinpp" / "json").iterdir()).unlink()
     for relations in (data / "pinpp" / "including").glob("*.txt"):
         relations.unlink()
-    with pytest.raises(ValueError, match="another (part )?vocabulary"):
+    with pytest.raises(ValueError, match=r"another (part )?vocabulary"):
         main(stage_args("stage2_pseudolabels", data, tmp_path))
 
 

@@ -128,6 +128,17 @@ def test_legend_names_only_what_is_visible(shapes_root: Path) -> None:
     assert (drawn == colours[2]).all(axis=-1).sum() > 80
 
 
+def test_legend_names_objects_where_there_are_several(shapes_root: Path) -> None:
+    vocabulary = PartVocabulary.from_pinpp(shapes_root / "pinpp", shapes_root / "imagenet")
+    first, second = (vocabulary.parts_of(label)[0] for label in (0, 1))
+    mask = np.array([[0, first], [second, 0]])
+    legend = legend_of([mask], vocabulary, part_colours(vocabulary))
+    assert [name for name, _ in legend] == [
+        vocabulary.parts[first - 1],
+        vocabulary.parts[second - 1],
+    ]
+
+
 def test_difference_is_amplified_to_the_full_range() -> None:
     clean = np.full((2, 2, 3), 100, np.uint8)
     adversarial = clean.copy()

@@ -17,7 +17,7 @@ from pipeline import published
 from pipeline.report.build import build_report, main
 from pipeline.report.curves import draw_curves, group_curves, read_curves
 from pipeline.report.examples import read_examples
-from pipeline.report.tables import label_facts, result_table
+from pipeline.report.tables import label_facts, result_table, stage_facts
 from pipeline.stage_outputs import write_json
 
 AUTOATTACK = "AutoAttack l∞ 4/255"
@@ -27,7 +27,11 @@ def write_manifest(run: Path, state: str = "complete") -> None:
     config = {
         "trainer": {"max_epochs": 3},
         "data": {"class_path": "Data", "init_args": {"seed": 0, "batch_size": 8}},
-        "model": {"note": "<script>alert(1)</script>"},
+        "model": {
+            "note": "<script>alert(1)</script>",
+            "eps": 4 / 255,
+            "optimizer": {"class_path": "AdamW", "init_args": {"lr": 0.001, "eps": 1e-8}},
+        },
     }
     write_json(
         run / "manifest.json",
@@ -209,6 +213,15 @@ def test_published_averages_are_those_of_their_rows() -> None:
         assert "Table 2" in row.source
     assert published.TABLE_6[3].linf == published.TABLE_2[-1].linf
     assert published.TABLE_5_RECOGNISER[-1].clean == published.TABLE_2[-1].clean
+
+
+def test_summary_of_a_stage_tells_the_attack_from_the_optimiser(runs: Path) -> None:
+    facts = stage_facts(runs / "stage1_segmenter", "stage1_segmenter")
+    summary = dict(facts.summary)
+    assert summary == {"max_epochs": "3", "batch_size": "8", "eps": "0.01569"} | {
+        "lr": "0.001",
+        "seed": "0",
+    }
 
 
 def test_label_facts_count_rows(runs: Path, shapes_root: Path) -> None:

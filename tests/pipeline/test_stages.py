@@ -108,9 +108,7 @@ def test_stage_3_killed_in_mid_epoch_ends_with_the_same_weights(
 
 
 @pytest.mark.parametrize("stage", ["stage1_segmenter", "stage2_pseudolabels", "stage3_mpm"])
-def test_two_processes(
-    stage: str, finished_runs: Path, shapes_root: Path, tmp_path: Path
-) -> None:
+def test_two_processes(stage: str, finished_runs: Path, shapes_root: Path, tmp_path: Path) -> None:
     for name in ("stage1_segmenter", "stage2_pseudolabels"):
         if name != stage:
             shutil.copytree(finished_runs / name, tmp_path / name)
