@@ -74,11 +74,12 @@ stage3-mpm: $(READY)
 evaluate: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) evaluate test $(call config,evaluate,imagenet) $(data) --model.init_args.model=$(MODEL) \
-	  --trainer.default_root_dir=$(RUNS)/evaluate/$(notdir $(MODEL)) $(ARGS)
+	  --trainer.default_root_dir=$(RUNS)/evaluate/$(notdir $(MODEL:%/=%)) $(ARGS)
 
 report: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(BIN)/python -m pipeline.report --runs $(RUNS) --imagenet $(IMAGENET) --pinpp $(PINPP) $(ARGS)
+	$(BIN)/python -m pipeline.report --runs $(RUNS) --imagenet $(IMAGENET) --pinpp $(PINPP) \
+	  $(if $(filter command line,$(origin MODEL)),--model $(notdir $(MODEL:%/=%))) $(ARGS)
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

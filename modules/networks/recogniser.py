@@ -1,6 +1,7 @@
 """The plain recognition network: the part of MPM that is deployed."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import timm
@@ -33,7 +34,7 @@ class Recogniser(nn.Module):
     ) -> None:
         super().__init__()
         if not timm.is_model(architecture):
-            close = ", ".join(timm.list_models(f"{architecture[:5]}*")[:5])
+            close = ", ".join(get_close_matches(architecture, timm.list_models(), 5))
             raise ValueError(f"timm has no network '{architecture}'; close names: {close}")
         self.normalise = Normalise(mean, std)
         self.network: Any = timm.create_model(

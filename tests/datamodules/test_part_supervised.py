@@ -1,0 +1,144 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from datamodules.composite_store import CompositeStore, write_composites
+from datamodules.part_labels import ImageParts
+from datamodules.part_masks import composite
+from datamodules.part_supervised import PartSupervisedData, random_crop
+from datamodules.part_vocabulary import PartVocabulary
+from datamodules.pinpp import read_annotations
+from datamodules.pseudo_labels import to_table
+
+
+@pytest.fixture
+def truth(shapes_root: Path) -> list[ImageParts]:
+    vocabulary = PartVocabulary.from_pinpp(shapes_root / "pinpp", shapes_root / "imagenet")
+    return sorted(
+        read_annotations(shapes_root / "pinpp", vocabulary)
+        + read_annotations(shapes_root / "truth", vocabulary),
+        key=lambda row: row.key,
+    )
+
+
+def data(
+    shapes_root: Path, folder: Path, rows: list[ImageParts], **kwargs: float
+) -> PartSupervisedData:
+    (folder / "labels").mkdir(parents=True, exist_ok=True)
+    pq.write_table(to_table(rows), folder / "labels" / "00000.parquet")
+    module = PartSupervisedData(
+        shapes_root / "imagenet",
+        shapes_root / "pinpp",
+        folder,
+        image_size=32,
+        val_resize=32,
+        val_images=6,
+        batch_size=4,
+        **kwargs,  # type: ignore[arg-type]
+    )
+    module.prepare_data()
+    module.setup("fit")
+    return module
+
+
+def test_labels_equal_nearest_resizing_of_the_dense_map(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    images = data(shapes_root, tmp_path, truth).train_set
+    vocabulary = PartVocabulary.from_pinpp(shapes_root / "pinpp", shapes_root / "imagenet")
+    for index, row in enumerate(truth):
+        rng = np.random.default_rng((0, 3, index))
+        top, left, height, width = random_crop(rng, row.height, row.width, 0.08)
+        dense = Image.fromarray(composite(row, vocabulary.inclusions))
+        box = (left, top, left + width, top + height)
+        crop = dense.resize((32, 32), Image.Resampling.NEAREST, box=box)
+        if rng.random() < 0.5:
+            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        sample = images[3, index]
+        assert np.array_equal(sample["part_labels"].numpy(), np.array(crop)[::8, ::8])
+        assert sample["part_weight"] == sample["part_labels"].any()
+        assert sample["image"].shape == (3, 32, 32)
+        assert sample["image"].dtype == torch.uint8
+
+
+def test_sample_depends_on_epoch_and_index_only(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    images = data(shapes_root, tmp_path, truth).train_set
+    first = images[1, 5]["image"]
+    images[2, 6]
+    assert torch.equal(images[1, 5]["image"], first)
+    assert not torch.equal(images[2, 5]["image"], first)
+
+
+def test_human_annotations_replace_pseudo_labels_and_unreadable_images_are_left_out(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    vocabulary = PartVocabulary.from_pinpp(shapes_root / "pinpp", shapes_root / "imagenet")
+    annotated = {row.key for row in read_annotations(shapes_root / "pinpp", vocabulary)}
+    empty = [replace(row, instances=()) for row in truth]
+    unlabelled = next(i for i, row in enumerate(truth) if row.key not in annotated)
+    empty[unlabelled] = replace(empty[unlabelled], error="cannot be decoded")
+    store = data(shapes_root, tmp_path, empty).train_set.store
+    labelled = {
+        key: bool(store.runs(index).values.any()) for index, (key, _) in enumerate(store.images())
+    }
+    assert truth[unlabelled].key not in labelled
+    assert {key for key, found in labelled.items() if found} == annotated
+
+
+def test_weak_pseudo_labels_are_left_out(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    weak = [
+        replace(row, instances=tuple(replace(part, score=0.3) for part in row.instances))
+        for row in truth
+    ]
+    labelled = []
+    for threshold in (0.2, 0.4):
+        store = data(shapes_root, tmp_path, weak, score_threshold=threshold).train_set.store
+        labelled.append(sum(bool(store.runs(i).values.any()) for i in range(len(store))))
+    assert labelled == [36, 24]  # all, and the annotated ones only
+
+
+def test_store_survives_more_rows_than_a_batch(
+    tmp_path: Path, truth: list[ImageParts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datamodules.composite_store.ROWS_PER_BATCH", 5)
+    write_composites(tmp_path / "store.arrow", truth, ())
+    store = CompositeStore(tmp_path / "store.arrow")
+    assert [key for key, _ in store.images()] == [row.key for row in truth]
+    for index, row in enumerate(truth):
+        dense = store.runs(index).at(np.arange(row.height), np.arange(row.width))
+        assert np.array_equal(dense, composite(row, ()))
+
+
+def test_validation_subset_is_balanced(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    module = data(shapes_root, tmp_path, truth)
+    labels = [label for _, label in module.val_set.images]
+    assert sorted(labels) == [0, 0, 1, 1, 2, 2]
+
+
+def test_crops_stay_inside_and_cover_their_share() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        height, width = rng.integers(20, 400, 2).tolist()
+        top, left, h, w = random_crop(rng, height, width, 0.35)
+        assert min(top, left) >= 0
+        assert top + h <= height
+        assert left + w <= width
+        assert min(h, w) > 0
+
+
+def test_annotated_image_without_a_row_is_named(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    with pytest.raises(ValueError, match=r"no row for .*run make stage2-pseudolabels again"):
+        data(shapes_root, tmp_path, truth[1:])

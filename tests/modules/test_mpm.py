@@ -1,0 +1,95 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from modules.mpm import MPM
+from modules.networks.recogniser import Recogniser
+
+TINY = {"channels": [8, 8, 16, 16], "stem_width": 8, "act_layer": "gelu"}
+OBJECT_PARTS = torch.ones(4, 6, dtype=torch.bool)
+
+
+def mpm(**kwargs: Any) -> MPM:
+    torch.manual_seed(0)
+    return MPM(OBJECT_PARTS, "resnet18", TINY, 32, **kwargs)
+
+
+def batch() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "image": torch.randint(0, 256, (4, 3, 32, 32), generator=generator, dtype=torch.uint8),
+        "label": torch.arange(4),
+        "part_labels": torch.randint(0, 6, (4, 4, 4), generator=generator),
+        "part_weight": torch.tensor([1.0, 1.0, 0.0, 1.0]),
+    }
+
+
+def test_features_and_logits_are_those_of_the_plain_network() -> None:
+    torch.manual_seed(0)
+    network = Recogniser("resnet18", 4, TINY).eval()
+    images = torch.rand(2, 3, 32, 32)
+    logits, features = network.forward_with_features(images, 3)
+    torch.testing.assert_close(logits, network(images))
+    assert [f.shape[1:] for f in features] == [(8, 4, 4), (16, 2, 2), (16, 1, 1)]
+    assert network.channels(3) == [8, 16, 16]
+
+
+@pytest.mark.parametrize(
+    "architecture", ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224"]
+)
+def test_other_backbones_give_three_levels(architecture: str) -> None:
+    network = Recogniser(architecture, 4).eval()
+    with torch.no_grad():
+        logits, features = network.forward_with_features(torch.rand(1, 3, 224, 224), 3)
+    assert logits.shape == (1, 4)
+    assert [f.shape[1] for f in features] == network.channels(3)
+    assert [f.shape[-1] for f in features] == [28, 14, 7]
+
+
+def test_attack_leaves_statistics_alone_and_training_mode_on() -> None:
+    model = mpm(eps=8 / 255)
+    model.log = model.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    before = {n: b.clone() for n, b in model.recogniser.named_buffers() if "running" in n}
+    images = model._pixels(batch())
+    with model._attacking():
+        model.attack(images, lambda x: model.recogniser(x).sum())
+    assert model.recogniser.training
+    assert all(torch.equal(b, dict(model.recogniser.named_buffers())[n]) for n, b in before.items())
+
+
+def test_part_loss_weight_enters_the_loss_linearly() -> None:
+    losses = []
+    for weight in (0.0, 1.0, 2.0):
+        model = mpm(part_loss_weight=weight, eps=0.0)
+        model.log = model.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+        losses.append(model.training_step(batch(), 0))
+    torch.testing.assert_close(losses[2] - losses[1], losses[1] - losses[0])
+    assert losses[1] > losses[0]
+
+
+def test_parts_of_unlabelled_images_do_not_matter() -> None:
+    model = mpm(eps=0.0)
+    model.log = model.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    first = batch()
+    second = batch()
+    second["part_labels"][2] = 5 - second["part_labels"][2]
+    torch.testing.assert_close(model.training_step(first, 0), model.training_step(second, 0))
+
+
+def test_predicted_parts_have_the_supervised_resolution() -> None:
+    parts = mpm().predict_parts(torch.rand(2, 3, 32, 32))
+    assert parts is not None
+    assert parts.shape == (2, 4, 4)
+    assert mpm(part_loss_weight=0).predict_parts(torch.rand(2, 3, 32, 32)) is None
+
+
+def test_unknown_network_is_named() -> None:
+    with pytest.raises(ValueError, match="no network 'resnet51'; close names: resnet"):
+        Recogniser("resnet51", 4)
+
+
+def test_missing_object_parts_is_named() -> None:
+    with pytest.raises(ValueError, match="object_parts"):
+        MPM()
