@@ -8,15 +8,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from datamodules.part_shapes import (
-    OBJECTS,
-    Split,
-    draw_example,
-    main,
-    own_hue,
-    part_names,
-    render_part_shapes,
-)
+from datamodules.part_shapes import main, render_part_shapes
+from datamodules.part_shapes_drawing import Split, draw_example
+from datamodules.part_shapes_objects import OBJECTS, own_hue, part_names
 
 COUNTS = {"train_per_object": 6, "annotated_per_object": 4, "val_per_object": 3, "size": 64}
 RELATIONS = {
