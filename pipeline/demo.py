@@ -36,9 +36,7 @@ class Demo:
     def run(self) -> None:
         """Renders the data and runs all stages, the evaluation and the report."""
         self.shapes = render_part_shapes(self.runs / "part_shapes")
-        self.stage(
-            "stage1_segmenter", "fit", f"--data.init_args.pinpp_val={self.shapes / 'val_parts'}"
-        )
+        self.stage("stage1_segmenter", "fit")
         segmenter = f"--model.init_args.segmenter={self.runs / 'stage1_segmenter'}"
         self.stage("stage2_pseudolabels", "predict", segmenter)
         self.stage(
