@@ -171,14 +171,16 @@ class StageOutputs(SaveConfigCallback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the validation metrics of the best checkpoint in `metrics.json`."""
-        if not trainer.is_global_zero or trainer.sanity_checking:
+        if trainer.sanity_checking:
             return
         for checkpoint in trainer.checkpoint_callbacks:
             monitor = getattr(checkpoint, "monitor", None)
             if not isinstance(checkpoint, ModelCheckpoint) or monitor is None:
                 continue
             current = trainer.callback_metrics.get(monitor)
-            if current is not None and checkpoint.check_monitor_top_k(trainer, current):
+            # all ranks ask, as they decide together
+            best = current is not None and checkpoint.check_monitor_top_k(trainer, current)
+            if best and trainer.is_global_zero:
                 metrics = {
                     name.removeprefix("val/"): float(value)
                     for name, value in trainer.callback_metrics.items()
