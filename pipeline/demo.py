@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -36,56 +38,82 @@ class Demo:
     def run(self) -> None:
         """Renders the data and runs all stages, the evaluation and the report."""
         self.shapes = render_part_shapes(self.runs / "part_shapes")
-        self.stage("stage1_segmenter", "fit")
+        self.stages(self.command("stage1_segmenter", "fit"))
         segmenter = f"--model.init_args.segmenter={self.runs / 'stage1_segmenter'}"
-        self.stage("stage2_pseudolabels", "predict", segmenter)
-        self.stage(
-            "stage2_pseudolabels",
-            "predict",
-            segmenter,
-            "--model.init_args.category_filter=false",
-            name="stage2_unfiltered",
+        unfiltered = "--model.init_args.category_filter=false"
+        labeller = ("stage2_pseudolabels", "predict", segmenter)
+        self.stages(
+            self.command(*labeller), self.command(*labeller, unfiltered, name="stage2_unfiltered")
         )
         self.measure_labels()
-        labels = f"--data.init_args.labels={self.runs / 'stage2_pseudolabels'}"
-        self.stage("stage3_mpm", "fit", labels)
-        no_parts = "--model.init_args.part_loss_weight=0"
-        self.stage("stage3_mpm", "fit", labels, no_parts, name="stage3_vanilla")
-        for model in MODELS:
-            self.stage(
-                "evaluate",
-                "test",
-                f"--model.init_args.model={self.runs / model}",
-                name=f"evaluate/{model}",
-            )
-        self.call(
-            "pipeline.report",
-            f"--runs={self.runs}",
-            f"--imagenet={self.shapes / 'imagenet'}",
-            f"--pinpp={self.shapes / 'pinpp'}",
+        training = (
+            "stage3_mpm",
+            "fit",
+            f"--data.init_args.labels={self.runs / 'stage2_pseudolabels'}",
         )
+        vanilla = "--model.init_args.part_loss_weight=0"
+        self.stages(
+            self.command(*training), self.command(*training, vanilla, name="stage3_vanilla")
+        )
+        self.stages(
+            *(
+                self.command(
+                    "evaluate",
+                    "test",
+                    f"--model.init_args.model={self.runs / model}",
+                    name=f"evaluate/{model}",
+                )
+                for model in MODELS
+            )
+        )
+        report = ["pipeline.report", f"--runs={self.runs}"]
+        report += [f"--imagenet={self.shapes / 'imagenet'}", f"--pinpp={self.shapes / 'pinpp'}"]
+        self.stages(("report", report))
         self.show()
 
-    def stage(self, stage: str, subcommand: str, *args: str, name: str = "") -> None:
-        """Runs one stage with its `small.yaml` in a process of its own."""
-        self.console.rule(f"{name or stage}  ({time.monotonic() - self.started:.0f} s so far)")
-        self.call(
+    def command(
+        self, stage: str, subcommand: str, *args: str, name: str = ""
+    ) -> tuple[str, list[str]]:
+        """Run folder and arguments of `python -m` for a stage with its `small.yaml`."""
+        name = name or stage
+        return name, [
             "pipeline",
             stage,
             subcommand,
-            "-c",
-            str(CONFIGS / stage / "small.yaml"),
+            f"-c={CONFIGS / stage / 'small.yaml'}",
             f"--data.init_args.imagenet={self.shapes / 'imagenet'}",
             f"--data.init_args.pinpp={self.shapes / 'pinpp'}",
-            f"--trainer.default_root_dir={self.runs / (name or stage)}",
+            f"--trainer.default_root_dir={self.runs / name}",
             *args,
-        )
+        ]
 
-    def call(self, module: str, *args: str) -> None:
-        """Runs a module as a command and stops with its exit status if it fails."""
-        status = subprocess.run([sys.executable, "-m", module, *args]).returncode
-        if status:
-            sys.exit(status)
+    def stages(self, *commands: tuple[str, list[str]]) -> None:
+        """Runs commands side by side, each with its share of the cores.
+
+        These networks are so small that two processes of one thread are much faster than one of
+        two. The first command prints here, the others to a log file. Stops with the exit status
+        of a command that fails.
+        """
+        names = [name for name, _ in commands]
+        title = ", ".join(names)
+        self.console.rule(f"{title}  ({time.monotonic() - self.started:.0f} s so far)")
+        threads = max(1, (os.cpu_count() or 1) // len(commands))
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        logs = [self.runs / "logs" / f"{name.replace('/', '_')}.log" for name in names]
+        logs[0].parent.mkdir(exist_ok=True)
+        processes = []
+        for index, (_, arguments) in enumerate(commands):
+            with ExitStack() as stack:
+                output = stack.enter_context(logs[index].open("w")) if index else None
+                call = [sys.executable, "-W", "ignore", "-m", *arguments]
+                processes.append(
+                    subprocess.Popen(call, env=environment, stdout=output, stderr=output)
+                )
+        for index, process in enumerate(processes):
+            if process.wait():
+                if index:
+                    self.console.print(logs[index].read_text())
+                sys.exit(process.returncode)
 
     def measure_labels(self) -> None:
         """Scores the pseudo labels against the truth that was kept aside."""
