@@ -1,10 +1,7 @@
 """Stage 3: multi-scale part-supervised model, trained adversarially."""
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,43 +9,59 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
+from modules.attacks.balls import Norm
 from modules.attacks.pgd import PGD
+from modules.attacks.statistics import StatisticsMode, attacked
 from modules.losses.part_focal import PartFocalLoss, mixture_targets
-from modules.networks.part_bypass import PartBypass
-from modules.networks.recogniser import Recogniser
+from modules.networks.part_bypass import PartLevel
+from modules.networks.structures import Structure, build_network
+from modules.optimisation import decay_groups, warmup_cosine
 from modules.weights import export_timm, load_initial_weights
-
-WARMUP_START = 0.005  # the authors' code: from 1e-3 to 0.2
 
 
 class MPM(LightningModule):
-    """A plain classifier whose last blocks learn parts beside it (PartImageNet++ §4.2).
+    """Adversarial training of a classifier that is supervised by parts (PartImageNet++ §4.2).
 
-    The loss is `L_cls + part_loss_weight * L_seg` on adversarial images; the attack raises
-    `L_cls` only, with the network in eval mode. `part_loss_weight: 0` leaves the bypass out:
-    vanilla adversarial training.
+    The loss is `class_loss_weight * L_cls + part_loss_weight * L_seg` on adversarial images; the
+    attack raises `L_cls` only and computes nothing of the parts. `part_loss_weight: 0` leaves the
+    bypass out: vanilla adversarial training. `eps: 0` trains on clean images.
 
     Args:
         object_parts: bool `(num_objects, K + 1)`, which parts can occur on which object.
+        structure: how parts and classes hang together, see `build_network`.
         architecture: timm network.
         model_args: further arguments of the timm network.
         image_size: side of the training images in pixels, for the exported configuration.
         weights: initial weights, a clean checkpoint of the same network; None starts fresh.
+        train_only_new: freeze what `weights` gave but the classifier, statistics still update: the
+            epoch of head alignment of the authors' code.
+        supervision: what the masks show, parts or (Tab. S6) the union of them as one object class.
         part_loss_weight: lambda of the paper.
+        class_loss_weight: of the classification loss, 1 in the paper.
         num_supervised: on how many of the last blocks parts are supervised (SVn).
         top_down: whether the bypass has its top-down path.
         label_smoothing: of classes and of part labels, in [0, 1).
-        eps: radius of the training attack in pixel units, l_inf; 0 trains on clean images.
+        objective: `pgd` trains on adversarial images; `trades` on clean ones, with the divergence
+            of the adversarial predictions from the clean ones (Zhang et al. 2019).
+        trades_weight: beta, the weight of that divergence.
+        eps: radius of the training attack in pixel units; 0 trains on clean images.
         attack_steps: steps t of the training attack, of size `2 * eps / t`.
+        norm: ball of the training attack.
+        restarts: random starts of the training attack.
+        keep_best: keep each image's best iterate, see `PGD`.
+        attack_mode: norm statistics under attack, `eval` or those of the batch.
+        eps_warmup_epochs: adversarial epochs over which eps grows linearly to its value.
+        step_warmup_epochs: adversarial epochs n over which the step grows as 0, 1/n, 2/n, ...
         clean_epochs: first epochs on clean images, where no clean checkpoint is at hand.
         val_attack_steps: steps of the attack that `val/robust_acc` measures, of size `eps / 4`.
         optimizer: called with the parameter groups.
         warmup_epochs: linear warm-up of the learning rate, then a cosine.
         min_lr_ratio: floor of the cosine, as a share of the learning rate.
         no_decay_norm_and_bias: leave biases and norm parameters out of weight decay.
+        compile_network: run attack and training step through `torch.compile`.
 
     Raises:
         ValueError: if `object_parts` is missing or the network does not fit.
@@ -57,74 +70,105 @@ class MPM(LightningModule):
     def __init__(
         self,
         object_parts: Tensor | None = None,
+        structure: Structure = "bypass",
         architecture: str = "resnet50",
         model_args: dict[str, Any] | None = None,
         image_size: int = 224,
         weights: Path | None = None,
+        train_only_new: bool = False,
+        supervision: Literal["parts", "objects"] = "parts",
         part_loss_weight: float = 1.0,
+        class_loss_weight: float = 1.0,
         num_supervised: int = 3,
         top_down: bool = True,
         label_smoothing: float = 0.1,
+        objective: Literal["pgd", "trades"] = "pgd",
+        trades_weight: float = 6.0,
         eps: float = 4 / 255,
         attack_steps: int = 2,
+        norm: Norm = "linf",
+        restarts: int = 1,
+        keep_best: bool = False,
+        attack_mode: StatisticsMode = "eval",
+        eps_warmup_epochs: int = 0,
+        step_warmup_epochs: int = 0,
         clean_epochs: int = 0,
         val_attack_steps: int = 10,
         optimizer: OptimizerCallable = torch.optim.SGD,
         warmup_epochs: float = 0.0,
         min_lr_ratio: float = 0.0,
         no_decay_norm_and_bias: bool = True,
+        compile_network: bool = False,
     ) -> None:
         super().__init__()
         if object_parts is None:
             raise ValueError("MPM needs object_parts, the matrix of objects x parts of the data")
         self.save_hyperparameters(ignore=["object_parts", "optimizer", "weights"])
+        self.supervision = supervision
         self.part_loss_weight = part_loss_weight
-        self.num_supervised = num_supervised
+        self.class_loss_weight = class_loss_weight
+        self.objective = objective
+        self.trades_weight = trades_weight
+        self.attack_mode = attack_mode
+        self.eps_warmup_epochs = eps_warmup_epochs
+        self.step_warmup_epochs = step_warmup_epochs
         self.clean_epochs = clean_epochs
         self.warmup_epochs = warmup_epochs
         self.min_lr_ratio = min_lr_ratio
         self.no_decay_norm_and_bias = no_decay_norm_and_bias
         self.label_smoothing = label_smoothing
+        self.compile_network = compile_network
         # A plain function, as the average of the weights deep-copies the module: the callable that
         # the command line makes drags its parser along.
         self.optimizer = lambda parameters: optimizer(parameters)
-        self.num_objects, num_classes = object_parts.shape
-        self.recogniser = Recogniser(architecture, self.num_objects, model_args)
+        self.num_objects, num_parts = object_parts.shape[0], object_parts.shape[1] - 1
+        num_regions = self.num_objects if supervision == "objects" else num_parts
+        self.network = build_network(
+            structure,
+            architecture,
+            self.num_objects,
+            num_regions + 1 if part_loss_weight else 0,
+            model_args=model_args,
+            num_supervised=num_supervised,
+            top_down=top_down,
+        )
         if weights is not None:
-            load_initial_weights(self.recogniser.network, weights)
-        self.bypass: PartBypass | None = None
-        if part_loss_weight:
-            channels = self.recogniser.channels(num_supervised)
-            self.bypass = PartBypass(channels, num_classes - 1, top_down)
+            load_initial_weights(self.network.backbone(), weights)
+        if train_only_new:
+            self.network.freeze_backbone()
         self.part_loss = PartFocalLoss(label_smoothing=label_smoothing)
-        self.attack = PGD(eps, attack_steps)
-        self.val_attack = PGD(eps, val_attack_steps, eps / 4)
+        self.attack = PGD(eps, attack_steps, norm=norm, restarts=restarts, keep_best=keep_best)
+        self.val_attack = PGD(eps, val_attack_steps, eps / 4, norm=norm)
         self.accuracy = MulticlassAccuracy(self.num_objects, average="micro")
         self.robust_accuracy = MulticlassAccuracy(self.num_objects, average="micro")
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Class logits `(B, num_objects)` of images `(B, 3, H, W)` in [0, 1]."""
-        return self.recogniser(images)
+        return self.network(images)
+
+    def on_fit_start(self) -> None:
+        """Compiles, if asked; not any earlier, as the average of the weights copies the module."""
+        if self.compile_network:
+            self.network.compile(dynamic=False)
+            compiled = torch.compile(self.network.forward_with_parts, dynamic=False)
+            self.network.forward_with_parts = compiled  # type: ignore[method-assign]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss on adversarial images (clean ones in the first `clean_epochs`)."""
-        images = self._pixels(batch)
-        adversarial = self.attack.eps > 0 and self.current_epoch >= self.clean_epochs
-        if adversarial:
-            with self._attacking():
-                images = self.attack(
-                    images,
-                    lambda x: self._class_loss(self.recogniser(x), batch["label"]),
-                    self._generator(),
-                )
-        if self.bypass is None:
-            loss = self._class_loss(self.recogniser(images), batch["label"])
+        clean, labels = self._pixels(batch), batch["label"]
+        images = clean
+        if self.attack.eps > 0 and self.current_epoch >= self.clean_epochs:
+            images = self._attacked(clean, labels)
+        logits, levels = self.network.forward_with_parts(images)
+        if self.objective == "trades" and images is not clean:
+            class_loss = self._trades_loss(self.network(clean), logits, labels)
         else:
-            logits, features = self.recogniser.forward_with_features(images, self.num_supervised)
-            class_loss = self._class_loss(logits, batch["label"])
-            part_loss = self._part_loss(features, batch["part_labels"], batch["part_weight"])
-            loss = class_loss + self.part_loss_weight * part_loss
+            class_loss = self._class_losses(logits, labels).mean()
+        loss = self.class_loss_weight * class_loss
+        if levels:
+            part_loss = self._part_loss(levels, batch)
+            loss = loss + self.part_loss_weight * part_loss
             self.log_dict({"train/class_loss": class_loss, "train/part_loss": part_loss})
         self.log("train/loss", loss, prog_bar=True)
         return loss
@@ -134,19 +178,17 @@ class MPM(LightningModule):
         images, labels = self._pixels(batch), batch["label"]
         generator = torch.Generator(self.device).manual_seed(batch_idx)
         adversarial = self.val_attack(
-            images, lambda x: F.cross_entropy(self.recogniser(x), labels), generator
+            images, lambda x: F.cross_entropy(self.network(x), labels, reduction="none"), generator
         )
-        self.accuracy(self.recogniser(images), labels)
-        self.robust_accuracy(self.recogniser(adversarial), labels)
+        self.accuracy(self.network(images), labels)
+        self.robust_accuracy(self.network(adversarial), labels)
         metrics = {"val/acc": self.accuracy, "val/robust_acc": self.robust_accuracy}
         self.log_dict(metrics, on_epoch=True, prog_bar=True, batch_size=len(labels))
 
     def predict_parts(self, images: Tensor) -> Tensor | None:
-        """Part ids `(B, h, w)` of images in [0, 1], None without a bypass."""
-        if self.bypass is None:
-            return None
-        _, features = self.recogniser.forward_with_features(images, self.num_supervised)
-        return self.bypass.predict(features)
+        """Part ids `(B, h, w)` of images in [0, 1] at the finest level, None without parts."""
+        _, levels = self.network.forward_with_parts(images)
+        return levels[0].logits().argmax(1) if levels else None
 
     def export(self, folder: Path) -> None:
         """Writes the plain network, without the bypass, as a folder that timm loads.
@@ -154,26 +196,24 @@ class MPM(LightningModule):
         Args:
             folder: gets `config.json` and `model.safetensors`.
         """
+        recogniser = self.network.deployed()
+        assert recogniser is not None
         export_timm(
-            self.recogniser.network,
+            recogniser.network,
             folder,
             architecture=self.hparams["architecture"],
             model_args=self.hparams["model_args"] or {},
             num_classes=self.num_objects,
-            mean=self.recogniser.normalise.mean.flatten().tolist(),
-            std=self.recogniser.normalise.std.flatten().tolist(),
+            mean=recogniser.normalise.mean.flatten().tolist(),
+            std=recogniser.normalise.std.flatten().tolist(),
             image_size=self.hparams["image_size"],
         )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser with a per-step warm-up and cosine."""
-        decayed: list[nn.Parameter] = []
-        plain: list[nn.Parameter] = []
-        for parameter in self.parameters():
-            flat = self.no_decay_norm_and_bias and parameter.ndim <= 1
-            (plain if flat else decayed).append(parameter)
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = self.optimizer([group for group in groups if group["params"]])
+        optimizer = self.optimizer(
+            decay_groups(self.parameters(), decay_all=not self.no_decay_norm_and_bias)
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._factor(step))
         return {
             "optimizer": optimizer,
@@ -183,49 +223,68 @@ class MPM(LightningModule):
     def _factor(self, step: int) -> float:
         """Learning rate at `step` relative to the optimiser's own."""
         if step == 0:
-            return WARMUP_START if self.warmup_epochs else 1.0
+            return warmup_cosine(0, float(self.warmup_epochs > 0), 1, self.min_lr_ratio)
         # Not asked for any earlier: it makes Lightning build the training loader, and before a
         # checkpoint is restored that loader would start at the wrong batch.
         total = int(self.trainer.estimated_stepping_batches)
         warmup = self.warmup_epochs * total / max(1, self.trainer.max_epochs or 1)
-        if step < warmup:
-            return WARMUP_START + (1 - WARMUP_START) * step / warmup
-        progress = min(1.0, (step - warmup) / max(1, total - warmup))
-        cosine = (1 + math.cos(math.pi * progress)) / 2
-        return self.min_lr_ratio + (1 - self.min_lr_ratio) * cosine
+        return warmup_cosine(step, warmup, total, self.min_lr_ratio)
 
     @staticmethod
     def _pixels(batch: dict[str, Any]) -> Tensor:
         """Images of a batch, uint8, as float in [0, 1]."""
         return batch["image"].to(memory_format=torch.channels_last).float().div_(255)
 
-    def _class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+    def _attacked(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Adversarial images under the present strength of the attack; parts play no role."""
+        epoch = self.current_epoch - self.clean_epochs
+        with attacked(self.network, self.attack_mode):
+            if self.objective == "trades":
+                with torch.no_grad():
+                    target = self.network(images).softmax(1)
 
-    def _part_loss(self, features: list[Tensor], part_labels: Tensor, weight: Tensor) -> Tensor:
+            def raised(x: Tensor) -> Tensor:
+                logits = self.network(x)
+                if self.objective == "trades":
+                    return F.kl_div(logits.log_softmax(1), target, reduction="none").sum(1)
+                return self._class_losses(logits, labels)
+
+            return self.attack(
+                images,
+                raised,
+                self._generator(),
+                eps_factor=min(1.0, (epoch + 1) / max(1, self.eps_warmup_epochs)),
+                step_factor=min(1.0, epoch / max(1, self.step_warmup_epochs))
+                if self.step_warmup_epochs
+                else 1.0,
+            )
+
+    def _class_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Smoothed cross-entropy of each image, `(B,)`."""
+        return F.cross_entropy(
+            logits, labels, label_smoothing=self.label_smoothing, reduction="none"
+        )
+
+    def _trades_loss(self, clean: Tensor, adversarial: Tensor, labels: Tensor) -> Tensor:
+        """Loss on clean images plus the divergence of the adversarial predictions."""
+        divergence = F.kl_div(adversarial.log_softmax(1), clean.softmax(1), reduction="batchmean")
+        return self._class_losses(clean, labels).mean() + self.trades_weight * divergence
+
+    def _part_loss(self, levels: list[PartLevel], batch: dict[str, Any]) -> Tensor:
         """Mean over the supervised resolutions; `part_labels` are those of the finest."""
-        assert self.bypass is not None
-        levels = self.bypass(features)
+        part_labels = batch["part_labels"]
+        if self.supervision == "objects":
+            part_labels = (part_labels > 0) * (batch["label"] + 1).view(-1, 1, 1)
         losses = [
             self.part_loss(
                 level.features,
                 level.weight,
                 mixture_targets(part_labels, level.features.shape[-2:]),
-                weight,
+                batch["part_weight"],
             )
             for level in levels
         ]
         return torch.stack(losses).mean()
-
-    @contextmanager
-    def _attacking(self) -> Iterator[None]:
-        """Eval mode of the attacked network, its statistics untouched, restored afterwards."""
-        training = self.recogniser.training
-        self.recogniser.eval()
-        try:
-            yield
-        finally:
-            self.recogniser.train(training)
 
     def _generator(self) -> torch.Generator:
         """Attack noise that depends on seed, step and rank only, so a resumed run repeats it."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from modules.attacks.statistics import StatisticsMode, attacked
 from modules.mpm import MPM
 from modules.networks.recogniser import Recogniser
 
@@ -13,7 +14,7 @@ OBJECT_PARTS = torch.ones(4, 6, dtype=torch.bool)
 
 def mpm(**kwargs: Any) -> MPM:
     torch.manual_seed(0)
-    return MPM(OBJECT_PARTS, "resnet18", TINY, 32, **kwargs)
+    return MPM(OBJECT_PARTS, architecture="resnet18", model_args=TINY, image_size=32, **kwargs)
 
 
 def batch() -> dict[str, Tensor]:
@@ -48,15 +49,18 @@ def test_other_backbones_give_three_levels(architecture: str) -> None:
     assert [f.shape[-1] for f in features] == [28, 14, 7]
 
 
-def test_attack_leaves_statistics_alone_and_training_mode_on() -> None:
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_attack_leaves_statistics_alone_and_training_mode_on(mode: StatisticsMode) -> None:
     model = mpm(eps=8 / 255)
-    model.log = model.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
-    before = {n: b.clone() for n, b in model.recogniser.named_buffers() if "running" in n}
+    model.network.recogniser.network.bn1.eval()  # a layer that is frozen stays frozen
+    before = {n: b.clone() for n, b in model.network.named_buffers()}
     images = model._pixels(batch())
-    with model._attacking():
-        model.attack(images, lambda x: model.recogniser(x).sum())
-    assert model.recogniser.training
-    assert all(torch.equal(b, dict(model.recogniser.named_buffers())[n]) for n, b in before.items())
+    with attacked(model.network, mode):
+        assert model.network.recogniser.network.layer1.training == (mode == "train")
+        model.attack(images, lambda x: model.network(x).sum(1))
+    assert model.network.recogniser.network.layer1.training
+    assert not model.network.recogniser.network.bn1.training
+    assert all(torch.equal(b, dict(model.network.named_buffers())[n]) for n, b in before.items())
 
 
 def test_part_loss_weight_enters_the_loss_linearly() -> None:
@@ -93,3 +97,43 @@ def test_unknown_network_is_named() -> None:
 def test_missing_object_parts_is_named() -> None:
     with pytest.raises(ValueError, match="object_parts"):
         MPM()
+
+
+def silent(**kwargs: Any) -> MPM:
+    model = mpm(**kwargs)
+    model.log = model.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    return model
+
+
+def test_trades_without_a_perturbation_is_clean_training() -> None:
+    clean = silent(eps=0.0, part_loss_weight=0.0).training_step(batch(), 0)
+    trades = silent(eps=0.0, part_loss_weight=0.0, objective="trades").training_step(batch(), 0)
+    torch.testing.assert_close(clean, trades)
+
+
+def test_trades_adds_the_divergence_of_predictions() -> None:
+    losses = [
+        silent(eps=8 / 255, objective="trades", trades_weight=weight).training_step(batch(), 0)
+        for weight in (0.0, 1.0, 2.0)
+    ]
+    torch.testing.assert_close(losses[2] - losses[1], losses[1] - losses[0])
+    assert losses[1] > losses[0]
+
+
+def test_object_masks_have_one_class_an_object() -> None:
+    model = silent(eps=0.0, supervision="objects")
+    assert model.network.bypass.heads[0].pointwise.out_channels == 5
+    first, second = batch(), batch()
+    second["part_labels"] = second["part_labels"].clamp(max=1)  # another part, the same object
+    torch.testing.assert_close(model.training_step(first, 0), model.training_step(second, 0))
+
+
+def test_head_alignment_trains_only_what_is_new() -> None:
+    model = silent(eps=0.0, train_only_new=True)
+    model.training_step(batch(), 0).backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert {name for name in trained if "recogniser" in name} == {
+        "network.recogniser.network.fc.weight",
+        "network.recogniser.network.fc.bias",
+    }
+    assert all(name in trained for name, _ in model.named_parameters() if ".bypass." in name)

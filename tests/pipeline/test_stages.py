@@ -76,7 +76,7 @@ def test_vanilla_has_no_bypass(finished_runs: Path, shapes_root: Path, tmp_path:
     overrides = ("--model.init_args.part_loss_weight=0", "--trainer.max_epochs=2")
     cli = main(stage_args("stage3_mpm", shapes_root, tmp_path, *overrides))
     assert cli is not None
-    assert cli.model.bypass is None
+    assert cli.model.network.bypass is None
     assert cli.trainer.current_epoch == 2
 
 
