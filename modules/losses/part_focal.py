@@ -1,10 +1,14 @@
 """Focal part loss of MPM, fused with the last projection."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
-PIXELS_PER_CHUNK = 1024  # a chunk's logits (1024 x 3,309 x 4 bytes) stay within 14 MB
+# Pixels whose logits are held at once: 10 MB of 3,309 classes on a CPU, near its caches; on a GPU
+# fewer and larger products.
+PIXELS_PER_CHUNK = {"cpu": 784, "cuda": 16384}
 
 
 def mixture_targets(part_labels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -74,10 +78,63 @@ class PartFocalLoss(nn.Module):
         return loss
 
 
+Gradients = tuple[Tensor, Tensor]
+
+
+def _value_and_gradients(
+    features: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    image_weight: Tensor,
+    gamma: float,
+    smoothing: float,
+    wanted: bool,
+) -> tuple[Tensor, Gradients | None]:
+    """Loss and, if wanted, its gradients with respect to features and weight."""
+    exact = torch.promote_types(features.dtype, torch.float32)
+    batch, channels, height, width = features.shape
+    projection = weight.to(features.dtype)
+    loss = features.new_zeros((), dtype=exact)
+    grad_features = torch.zeros_like(features) if wanted else features
+    grad_weight = torch.zeros_like(weight, dtype=exact) if wanted else weight
+    used = torch.nonzero(image_weight).flatten()  # images without labels cost nothing
+    pixels = PIXELS_PER_CHUNK.get(features.device.type, 16384)
+    for images in used.split(max(1, pixels // (height * width))):
+        rows = features[images].permute(0, 2, 3, 1).reshape(-1, channels)
+        ids = targets[images].flatten(0, 2)
+        scale = image_weight[images].to(exact).repeat_interleave(height * width)
+        scale = scale / (batch * height * width)
+        logits = (rows @ projection.T).to(exact)
+        expected = (1 - smoothing) * logits.gather(1, ids).mean(1) + smoothing * logits.mean(1)
+        largest = logits.amax(1)
+        # soft-max in the logits' memory; what follows needs them no more
+        grad = logits.sub_(largest[:, None]).exp_()
+        total = grad.sum(1)
+        entropy = largest + total.log() - expected
+        miss = -torch.expm1(-entropy)
+        loss += (scale * miss**gamma * entropy).sum()
+        if not wanted:
+            continue
+        slope = miss**gamma
+        if gamma:
+            slope = slope + gamma * miss ** (gamma - 1) * (1 - miss) * entropy
+        slope = slope * scale
+        grad *= (slope / total)[:, None]
+        grad -= (slope * smoothing / weight.shape[0])[:, None]
+        share = slope * (1 - smoothing) / ids.shape[1]
+        grad.scatter_add_(1, ids, -share[:, None].expand_as(ids))
+        low = grad.to(features.dtype)
+        del logits, grad
+        grad_weight += low.T @ rows
+        grad_rows = (low @ projection).view(-1, height, width, channels)
+        grad_features[images] = grad_rows.permute(0, 3, 1, 2)
+    return loss, (grad_features, grad_weight.to(weight.dtype)) if wanted else None
+
+
 class _FusedFocal(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         features: Tensor,
         weight: Tensor,
         targets: Tensor,
@@ -85,56 +142,21 @@ class _FusedFocal(torch.autograd.Function):
         gamma: float,
         smoothing: float,
     ) -> Tensor:
-        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]  # type: ignore[attr-defined]
-        exact = torch.promote_types(features.dtype, torch.float32)
-        used = torch.nonzero(image_weight).flatten()  # images without labels cost nothing
-        rows = features[used].permute(0, 2, 3, 1).reshape(-1, features.shape[1])
-        ids = targets[used].flatten(0, 2)
-        pixels = features.shape[0] * features.shape[2] * features.shape[3]
-        scale = image_weight[used].to(exact).repeat_interleave(ids.shape[0] // max(1, len(used)))
-        scale = scale / pixels
-        projection = weight.to(features.dtype)
-        loss = features.new_zeros((), dtype=exact)
-        grad_rows = torch.empty_like(rows) if wanted else rows
-        grad_weight = torch.zeros_like(weight, dtype=exact) if wanted else weight
-        for start in range(0, rows.shape[0], PIXELS_PER_CHUNK):
-            chunk = slice(start, start + PIXELS_PER_CHUNK)
-            logits = (rows[chunk] @ projection.T).to(exact)
-            log_norm = logits.logsumexp(1)
-            hit = logits.gather(1, ids[chunk]).mean(1)
-            entropy = log_norm - (1 - smoothing) * hit - smoothing * logits.mean(1)
-            miss = -torch.expm1(-entropy)
-            loss += (scale[chunk] * miss**gamma * entropy).sum()
-            if not wanted:
-                continue
-            slope = miss**gamma
-            if gamma:
-                slope = slope + gamma * miss ** (gamma - 1) * (1 - miss) * entropy
-            slope = (slope * scale[chunk])[:, None]
-            grad = logits.sub_(log_norm[:, None]).exp_()  # soft-max, in the logits' memory
-            grad -= smoothing / weight.shape[0]
-            share = torch.full_like(ids[chunk], 1, dtype=exact) * ((1 - smoothing) / ids.shape[1])
-            grad.scatter_add_(1, ids[chunk], -share)
-            grad *= slope
-            low = grad.to(features.dtype)
-            grad_rows[chunk] = low @ projection
-            grad_weight += (low.T @ rows[chunk]).to(exact)
-        if wanted:
-            grad_features = torch.zeros_like(features)
-            channels, height, width = features.shape[1:]
-            grad_features[used] = grad_rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
-            ctx.save_for_backward(grad_features, grad_weight.to(weight.dtype))
+        ctx.save_for_backward(features, weight, targets, image_weight)
+        ctx.settings = (gamma, smoothing)
+        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        loss, ctx.gradients = _value_and_gradients(
+            features, weight, targets, image_weight, gamma, smoothing, wanted
+        )
         return loss
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        grad_features, grad_weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (
-            grad_features * grad_output.to(grad_features.dtype),
-            grad_weight * grad_output.to(grad_weight.dtype),
-            None,
-            None,
-            None,
-            None,
-        )
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # Scaled in place and given away, as a copy would double the peak; whoever goes through a
+        # retained graph once more has them made again.
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            _, gradients = _value_and_gradients(*ctx.saved_tensors, *ctx.settings, wanted=True)
+        features, weight = (g.mul_(grad_output.to(g.dtype)) for g in gradients)
+        return features, weight, None, None, None, None
