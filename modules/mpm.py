@@ -32,7 +32,8 @@ class MPM(LightningModule):
     Args:
         object_parts: bool `(num_objects, K + 1)`, which parts can occur on which object.
         structure: how parts and classes hang together, see `build_network`.
-        architecture: timm network.
+        architecture: timm network; for `deeplabv3plus` the name of its encoder.
+        segmenter: what segments the parts of a two-stage structure.
         model_args: further arguments of the timm network.
         image_size: side of the training images in pixels, for the exported configuration.
         weights: initial weights, a clean checkpoint of the same network; None starts fresh.
@@ -72,6 +73,7 @@ class MPM(LightningModule):
         object_parts: Tensor | None = None,
         structure: Structure = "bypass",
         architecture: str = "resnet50",
+        segmenter: Literal["backbone", "deeplabv3plus"] = "backbone",
         model_args: dict[str, Any] | None = None,
         image_size: int = 224,
         weights: Path | None = None,
@@ -121,14 +123,13 @@ class MPM(LightningModule):
         # A plain function, as the average of the weights deep-copies the module: the callable that
         # the command line makes drags its parser along.
         self.optimizer = lambda parameters: optimizer(parameters)
-        self.num_objects, num_parts = object_parts.shape[0], object_parts.shape[1] - 1
-        num_regions = self.num_objects if supervision == "objects" else num_parts
+        self.num_objects = object_parts.shape[0]
         self.network = build_network(
             structure,
             architecture,
-            self.num_objects,
-            num_regions + 1 if part_loss_weight else 0,
+            _regions(object_parts, supervision, part_loss_weight),
             model_args=model_args,
+            segmenter=segmenter,
             num_supervised=num_supervised,
             top_down=top_down,
         )
@@ -162,7 +163,7 @@ class MPM(LightningModule):
             images = self._attacked(clean, labels)
         logits, levels = self.network.forward_with_parts(images)
         if self.objective == "trades" and images is not clean:
-            class_loss = self._trades_loss(self.network(clean), logits, labels)
+            class_loss = self._trades_loss(self.network.surrogate(clean), logits, labels)
         else:
             class_loss = self._class_losses(logits, labels).mean()
         loss = self.class_loss_weight * class_loss
@@ -178,7 +179,9 @@ class MPM(LightningModule):
         images, labels = self._pixels(batch), batch["label"]
         generator = torch.Generator(self.device).manual_seed(batch_idx)
         adversarial = self.val_attack(
-            images, lambda x: F.cross_entropy(self.network(x), labels, reduction="none"), generator
+            images,
+            lambda x: F.cross_entropy(self.network.surrogate(x), labels, reduction="none"),
+            generator,
         )
         self.accuracy(self.network(images), labels)
         self.robust_accuracy(self.network(adversarial), labels)
@@ -241,10 +244,10 @@ class MPM(LightningModule):
         with attacked(self.network, self.attack_mode):
             if self.objective == "trades":
                 with torch.no_grad():
-                    target = self.network(images).softmax(1)
+                    target = self.network.surrogate(images).softmax(1)
 
             def raised(x: Tensor) -> Tensor:
-                logits = self.network(x)
+                logits = self.network.surrogate(x)
                 if self.objective == "trades":
                     return F.kl_div(logits.log_softmax(1), target, reduction="none").sum(1)
                 return self._class_losses(logits, labels)
@@ -291,3 +294,16 @@ class MPM(LightningModule):
         entropy = (torch.initial_seed(), self.global_step, self.global_rank)
         seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
         return torch.Generator(self.device).manual_seed(seed)
+
+
+def _regions(
+    object_parts: Tensor, supervision: Literal["parts", "objects"], part_loss_weight: float
+) -> Tensor:
+    """Which mask classes occur on which object, bool `(num_objects, classes)`; none at weight 0."""
+    objects = object_parts.shape[0]
+    if not part_loss_weight:
+        return object_parts[:, :0]
+    if supervision == "parts":
+        return object_parts
+    background = torch.ones(objects, 1, dtype=torch.bool)
+    return torch.cat([background, torch.eye(objects, dtype=torch.bool)], 1)

@@ -23,6 +23,10 @@ class PartNetwork(nn.Module, ABC):
             images: `(B, 3, H, W)` in [0, 1].
         """
 
+    def surrogate(self, images: Tensor) -> Tensor:
+        """Class logits that gradients pass, for attacks; where possible those of `forward`."""
+        return self(images)
+
     @abstractmethod
     def backbone(self) -> nn.Module:
         """The timm network that starts from a clean checkpoint."""

@@ -3,18 +3,22 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from torch import Tensor
+
+from modules.networks.judgment_block import JudgmentNetwork
 from modules.networks.part_network import BypassNetwork, PartNetwork
 from modules.networks.recogniser import Recogniser
+from modules.networks.two_stage import TwoStage
 
-Structure = Literal["bypass"]
+Structure = Literal["bypass", "downsampled", "bounding_box", "judgment"]
 
 
 def build_network(
     structure: Structure,
     architecture: str,
-    num_objects: int,
-    num_classes: int,
+    regions: Tensor,
     *,
+    segmenter: Literal["backbone", "deeplabv3plus"] = "backbone",
     model_args: Mapping[str, Any] | None = None,
     num_supervised: int = 3,
     top_down: bool = True,
@@ -22,10 +26,12 @@ def build_network(
     """Builds a recognition network.
 
     Args:
-        structure: `bypass` is MPM (PartImageNet++ §4.2).
+        structure: `bypass` is MPM (PartImageNet++ §4.2); `downsampled` and `bounding_box` are the
+            two-stage models of Sitawarin et al. 2023; `judgment` is ROCK (Li et al. 2023).
         architecture: timm network.
-        num_objects: number of object categories.
-        num_classes: K + 1 part classes with the background; 0 for a network without parts.
+        regions: which mask classes occur on which object, bool `(num_objects, K + 1)`; without
+            columns the network has no parts.
+        segmenter: of the two-stage structures.
         model_args: further arguments of the timm network.
         num_supervised: on how many of the last blocks parts are supervised (`bypass`).
         top_down: whether the bypass has its top-down path (`bypass`).
@@ -33,5 +39,12 @@ def build_network(
     Raises:
         ValueError: if timm has no such network or it does not fit the structure.
     """
-    recogniser = Recogniser(architecture, num_objects, model_args)
-    return BypassNetwork(recogniser, num_classes, num_supervised, top_down)
+    num_objects, num_classes = regions.shape
+    if structure == "bypass":
+        recogniser = Recogniser(architecture, num_objects, model_args)
+        return BypassNetwork(recogniser, num_classes, num_supervised, top_down)
+    if not num_classes:
+        raise ValueError(f"structure '{structure}' is nothing without parts: part_loss_weight > 0")
+    if structure == "judgment":
+        return JudgmentNetwork(architecture, regions, model_args)
+    return TwoStage(architecture, num_objects, num_classes, structure, segmenter, model_args)

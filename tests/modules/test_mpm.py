@@ -137,3 +137,38 @@ def test_head_alignment_trains_only_what_is_new() -> None:
         "network.recogniser.network.fc.bias",
     }
     assert all(name in trained for name, _ in model.named_parameters() if ".bypass." in name)
+
+
+@pytest.mark.parametrize("structure", ["bypass", "downsampled", "bounding_box", "judgment"])
+def test_every_structure_trains(structure: str) -> None:
+    object_parts = torch.tensor(
+        [[1, 1, 0, 0, 0], [1, 0, 1, 0, 0], [1, 0, 0, 1, 0], [1, 0, 0, 0, 1]]
+    )
+    torch.manual_seed(0)
+    model = MPM(
+        object_parts.bool(),
+        structure=structure,
+        architecture="resnet18",
+        model_args=TINY,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.05),
+    )
+    model.log = model.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    given = batch()
+    given["part_labels"] = given["part_labels"].clamp(max=4)
+    if structure != "bypass":
+        given["part_labels"] = given["part_labels"][:, ::4, ::4]
+    optimizer = model.optimizer(model.parameters())
+    losses = []
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss = model.training_step(given, 0)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert all(p.grad is not None for p in model.network.parameters())
+
+
+def test_a_structure_of_parts_needs_parts() -> None:
+    with pytest.raises(ValueError, match=r"downsampled.*part_loss_weight"):
+        mpm(structure="downsampled", part_loss_weight=0.0)

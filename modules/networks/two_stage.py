@@ -1,0 +1,197 @@
+"""Two-stage part models: segment parts, then classify what the segmentation says."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modules.networks.normalisation import Normalise
+from modules.networks.part_bypass import PartLevel, SeparableConv
+from modules.networks.part_network import PartNetwork
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class BackboneSegmenter(nn.Module):
+    """Part logits from the last block of a recogniser's backbone (PartImageNet++ Appendix F).
+
+    Args:
+        architecture: timm network without its classifier.
+        num_classes: K + 1.
+        model_args: further arguments of the timm network.
+    """
+
+    def __init__(
+        self, architecture: str, num_classes: int, model_args: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.body: Any = timm.create_model(architecture, num_classes=0, **dict(model_args or {}))
+        self.out_channels = int(self.body.num_features)
+        self.activation = nn.Sequential(nn.GELU(), nn.BatchNorm2d(self.out_channels))
+        self.head = SeparableConv(self.out_channels, num_classes)
+
+    def forward(self, images: Tensor) -> PartLevel:
+        """Features and projection of normalised images `(B, 3, H, W)`, at stride 32."""
+        features = self.activation(self.body.forward_features(images))
+        return PartLevel(self.head.depthwise(features), self.head.pointwise.weight.flatten(1))
+
+
+class DeepLabSegmenter(nn.Module):
+    """Part logits of DeepLabV3+ at stride 4 (Sitawarin et al. 2023), from segmentation_models.
+
+    Args:
+        architecture: encoder's name there, such as `resnet50`; timm's as `tu-NAME`.
+        num_classes: K + 1.
+
+    Raises:
+        ValueError: if the package is missing or knows no such encoder.
+    """
+
+    def __init__(self, architecture: str, num_classes: int) -> None:
+        super().__init__()
+        try:
+            import segmentation_models_pytorch as smp
+        except ImportError:
+            raise ValueError(
+                "segmenter: deeplabv3plus needs a package: pip install segmentation-models-pytorch"
+            ) from None
+        try:
+            whole = smp.DeepLabV3Plus(architecture, encoder_weights=None, classes=num_classes)
+        except KeyError as error:
+            raise ValueError(f"DeepLabV3+ has no encoder '{architecture}' ({error})") from None
+        self.body, self.decoder = whole.encoder, whole.decoder
+        self.out_channels = int(whole.decoder.out_channels)
+        self.head = nn.Conv2d(self.out_channels, num_classes, 1, bias=False)
+
+    def forward(self, images: Tensor) -> PartLevel:
+        """Features and projection of normalised images `(B, 3, H, W)`, at stride 4."""
+        return PartLevel(self.decoder(self.body(images)), self.head.weight.flatten(1))
+
+
+class DownsampledClassifier(nn.Module):
+    """Classifies part probabilities pooled to 4x4 (P1 "Downsampled" as PartImageNet++ adapts it).
+
+    Args:
+        num_classes: K + 1 part classes.
+        num_objects: object categories.
+        width: C, the backbone's channels; the hidden layers have C / 4 and C.
+    """
+
+    def __init__(self, num_classes: int, num_objects: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.AdaptiveAvgPool2d(4),
+            nn.Conv2d(num_classes, width // 4, 4),
+            nn.BatchNorm2d(width // 4),
+            nn.GELU(),
+            nn.Flatten(),
+            nn.Linear(width // 4, width),
+            nn.BatchNorm1d(width),
+            nn.GELU(),
+            nn.Linear(width, num_objects),
+        )
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        """Class logits of part probabilities `(B, K + 1, h, w)`."""
+        return self.layers(probabilities)
+
+
+class BoundingBoxClassifier(nn.Module):
+    """Classifies where parts are: soft boxes of every part (Sitawarin et al. 2023).
+
+    Of each part: its mean probability, the centroid and the standard deviations of its
+    probability map in x and y, in units of half the image.
+
+    Args:
+        num_classes: K + 1 part classes; the background has no box.
+        num_objects: object categories.
+        width: of the hidden layer.
+    """
+
+    def __init__(self, num_classes: int, num_objects: int, width: int = 50) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.BatchNorm1d(5 * (num_classes - 1)),
+            nn.Linear(5 * (num_classes - 1), width),
+            nn.BatchNorm1d(width),
+            nn.Linear(width, num_objects),
+        )
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        """Class logits of part probabilities `(B, K + 1, h, w)`."""
+        return self.layers(soft_boxes(probabilities[:, 1:]).flatten(1))
+
+
+def soft_boxes(probabilities: Tensor) -> Tensor:
+    """Score, centroid and spread of probability maps.
+
+    Args:
+        probabilities: `(B, K, h, w)` in [0, 1].
+
+    Returns:
+        `(B, K, 5)`: mean probability; centroid x, y in [-1, 1]; standard deviation x, y.
+    """
+    height, width = probabilities.shape[-2:]
+    mass = probabilities.sum((2, 3))
+    found = [mass / (height * width)]
+    centroids, spreads = [], []
+    for size, across in ((width, 2), (height, 3)):
+        place = (torch.arange(size, device=mass.device) + 0.5) * 2 / size - 1
+        profile = probabilities.sum(across) / mass.clamp_min(1e-6)[..., None]
+        centroid = (profile * place).sum(-1)
+        variance = (profile * (place - centroid[..., None]) ** 2).sum(-1)
+        centroids.append(centroid)
+        spreads.append((variance + 1e-6).sqrt())
+    return torch.stack([*found, *centroids, *spreads], -1)
+
+
+class TwoStage(PartNetwork):
+    """A part segmenter whose soft-max maps are all that the classifier sees.
+
+    Args:
+        architecture: backbone of the segmenter.
+        num_objects: object categories.
+        num_classes: K + 1 part classes.
+        classifier: `downsampled` or `bounding_box`.
+        segmenter: `backbone` (PartImageNet++) or `deeplabv3plus` (Sitawarin et al. 2023).
+        model_args: further arguments of the timm network, for `backbone`.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        num_objects: int,
+        num_classes: int,
+        classifier: Literal["downsampled", "bounding_box"],
+        segmenter: Literal["backbone", "deeplabv3plus"] = "backbone",
+        model_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.normalise = Normalise(MEAN, STD)
+        self.segmenter: BackboneSegmenter | DeepLabSegmenter
+        if segmenter == "backbone":
+            self.segmenter = BackboneSegmenter(architecture, num_classes, model_args)
+        else:
+            self.segmenter = DeepLabSegmenter(architecture, num_classes)
+        self.classifier: nn.Module
+        if classifier == "downsampled":
+            width = self.segmenter.out_channels
+            self.classifier = DownsampledClassifier(num_classes, num_objects, width)
+        else:
+            self.classifier = BoundingBoxClassifier(num_classes, num_objects)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits; see `PartNetwork`."""
+        return self.forward_with_parts(images)[0]
+
+    def forward_with_parts(self, images: Tensor) -> tuple[Tensor, list[PartLevel]]:
+        """Class logits and the one part level; see `PartNetwork`."""
+        level = self.segmenter(self.normalise(images))
+        return self.classifier(F.softmax(level.logits().float(), 1)), [level]
+
+    def backbone(self) -> nn.Module:
+        """The segmenter's timm network."""
+        return self.segmenter.body
