@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from modules.networks.part_bypass import PartBypass, PartLevel
 from modules.networks.recogniser import Recogniser
+from modules.networks.simple_pyramid import SimplePyramid
 
 
 class PartNetwork(nn.Module, ABC):
@@ -45,7 +46,8 @@ class PartNetwork(nn.Module, ABC):
 class BypassNetwork(PartNetwork):
     """MPM: a plain recogniser and, in training, bypass layers on its last blocks.
 
-    PartImageNet++ §4.2. `forward` never computes the bypass.
+    PartImageNet++ §4.2. `forward` never computes the bypass. A plain vision transformer gets its
+    three levels from a `SimplePyramid`.
 
     Args:
         recogniser: the network that is deployed.
@@ -65,8 +67,13 @@ class BypassNetwork(PartNetwork):
         self.recogniser = recogniser
         self.num_supervised = num_supervised
         self.bypass: PartBypass | None = None
+        self.pyramid: SimplePyramid | None = None
         if num_classes:
-            channels = recogniser.channels(num_supervised)
+            if recogniser.single_scale:
+                self.pyramid = SimplePyramid(recogniser.channels(1)[0])
+                channels = self.pyramid.channels[-num_supervised:]
+            else:
+                channels = recogniser.channels(num_supervised)
             self.bypass = PartBypass(channels, num_classes - 1, top_down)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -77,7 +84,10 @@ class BypassNetwork(PartNetwork):
         """Class logits and part levels; see `PartNetwork`."""
         if self.bypass is None:
             return self.recogniser(images), []
-        logits, features = self.recogniser.forward_with_features(images, self.num_supervised)
+        blocks = 1 if self.pyramid else self.num_supervised
+        logits, features = self.recogniser.forward_with_features(images, blocks)
+        if self.pyramid:
+            features = self.pyramid(features[0])[-self.num_supervised :]
         return logits, self.bypass(features)
 
     def deployed(self) -> Recogniser:

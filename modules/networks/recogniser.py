@@ -54,6 +54,11 @@ class Recogniser(nn.Module):
             raise ValueError(f"the network has {len(info)} blocks, {count} are supervised")
         return [block["num_chs"] for block in info[-count:]]
 
+    @property
+    def single_scale(self) -> bool:
+        """Whether all blocks have one resolution, as in a plain vision transformer."""
+        return len({block["reduction"] for block in self.network.feature_info}) == 1
+
     def forward(self, images: Tensor) -> Tensor:
         """Class logits `(B, num_classes)` of images `(B, 3, H, W)` in [0, 1]."""
         return self.network(self.normalise(images))

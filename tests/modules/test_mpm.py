@@ -6,6 +6,7 @@ from torch import Tensor
 
 from modules.attacks.statistics import StatisticsMode, attacked
 from modules.mpm import MPM
+from modules.networks.part_network import BypassNetwork
 from modules.networks.recogniser import Recogniser
 
 TINY = {"channels": [8, 8, 16, 16], "stem_width": 8, "act_layer": "gelu"}
@@ -47,6 +48,17 @@ def test_other_backbones_give_three_levels(architecture: str) -> None:
     assert logits.shape == (1, 4)
     assert [f.shape[1] for f in features] == network.channels(3)
     assert [f.shape[-1] for f in features] == [28, 14, 7]
+
+
+@pytest.mark.parametrize("num_supervised", [1, 3])
+def test_a_plain_vision_transformer_gets_three_levels(num_supervised: int) -> None:
+    recogniser = Recogniser("vit_tiny_patch16_224", 4)
+    network = BypassNetwork(recogniser, 6, num_supervised).eval()
+    images = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        logits, levels = network.forward_with_parts(images)
+        torch.testing.assert_close(logits, network(images))
+    assert [level.features.shape[-1] for level in levels] == [28, 14, 7][-num_supervised:]
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
