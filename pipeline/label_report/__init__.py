@@ -1,0 +1,1 @@
+"""Pseudo-label quality as HTML: `python -m pipeline.label_report --labels RUN ...`."""

@@ -1,0 +1,217 @@
+"""Builds the label report: one HTML file that needs nothing but itself, and a JSON beside it."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from datamodules.part_labels import ImageParts
+from datamodules.part_vocabulary import PartVocabulary
+from pipeline.label_report.charts import (
+    draw_calibration,
+    draw_histograms,
+    draw_objects,
+    draw_thresholds,
+)
+from pipeline.label_report.compare import LabelComparison
+from pipeline.label_report.pictures import GalleryRow, choose_images, draw_gallery, list_empty
+from pipeline.label_report.scan import LabelTotals, scan_labels, shards_of
+from pipeline.label_report.summary import summarise
+from pipeline.label_report.truth import held_out
+from pipeline.stage_outputs import read_manifest, write_json
+
+THRESHOLDS = tuple(float(score) for score in np.arange(20) / 20)
+PER_GALLERY = 6
+LISTED_EMPTY, THUMBNAILS = 120, 24
+UNLABELLED = "images_without_labels.tsv"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run after the pass over its shards."""
+
+    title: str
+    files: list[Path]
+    totals: LabelTotals
+    comparison: LabelComparison
+    figures: dict[str, Any]
+
+
+def build_label_report(
+    labels: Path,
+    truth: Mapping[str, ImageParts],
+    vocabulary: PartVocabulary,
+    imagenet: Path,
+    out: Path,
+    *,
+    truth_name: str,
+    unfiltered: Path | None = None,
+    min_score: float = 0.0,
+) -> Path:
+    """Writes `index.html`, `report.json` and `images_without_labels.tsv`.
+
+    Args:
+        labels: stage 2 run folder.
+        truth: human annotations by key.
+        vocabulary: vocabulary of the labels.
+        imagenet: folder with `train/`, for the pictures.
+        out: folder to write into.
+        truth_name: what the truth is, in words.
+        unfiltered: stage 2 run folder of the same images without category filter.
+        min_score: pseudo parts of a lower score are left out, where nothing else is said.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        FileNotFoundError: if labels are missing.
+        ValueError: if a shard is damaged, the runs have different vocabularies, or no annotated
+            image has a row.
+    """
+    folders = {_title(labels, unfiltered is not None): labels}
+    if unfiltered is not None:
+        folders["without filter"] = unfiltered
+        if PartVocabulary.load(unfiltered / "vocabulary.json") != vocabulary:
+            raise ValueError(
+                f"{unfiltered} has another part vocabulary than {labels}: compare runs of the "
+                "same annotations"
+            )
+    shards = {title: shards_of(folder) for title, folder in folders.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    partial = out / f".{UNLABELLED}.partial"
+    runs: list[Measured] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn()) as bar, partial.open("w") as listing:
+        tasks = {t: bar.add_task(t, total=n) for t, (_, n) in shards.items()}
+        for title, (files, _) in shards.items():
+            comparison = LabelComparison(vocabulary, THRESHOLDS, min_score)
+            lines = None if runs else listing
+
+            def advance(rows: int, task: Any = tasks[title]) -> None:
+                bar.advance(task, rows)
+
+            totals = scan_labels(files, truth, comparison, lines, advance)
+            if not totals.seen:
+                raise ValueError(
+                    f"no image of {truth_name} has a row in {folders[title]}: give annotations "
+                    "of images that stage 2 labelled"
+                )
+            figures = summarise(totals, comparison)
+            figures["missing"] = len(truth.keys() - totals.seen)
+            figures["folder"] = str(folders[title])
+            figures["state"] = _manifest(folders[title]).get("state", "no manifest")
+            runs.append(Measured(title, files, totals, comparison, figures))
+    os.replace(partial, out / UNLABELLED)
+    content = {"truth": truth_name, "annotated": len(truth), "runs": [one.figures for one in runs]}
+    write_json(out / "report.json", content)
+    page = _render(runs, truth, vocabulary, imagenet / "train", out, truth_name, min_score)
+    unfinished = out / ".index.html.partial"
+    unfinished.write_text(page, encoding="utf-8")
+    os.replace(unfinished, out / "index.html")
+    return out / "index.html"
+
+
+def _manifest(run: Path) -> dict[str, Any]:
+    return read_manifest(run) if (run / "manifest.json").is_file() else {}
+
+
+def _title(run: Path, compared: bool) -> str:
+    """What a run is called: by its category filter, where that is known."""
+    arguments = _manifest(run).get("config", {}).get("model", {}).get("init_args", {})
+    known = True if compared else arguments.get("category_filter")
+    return {True: "with filter", False: "without filter"}.get(known, "labels")
+
+
+def _render(
+    runs: Sequence[Measured],
+    truth: Mapping[str, ImageParts],
+    vocabulary: PartVocabulary,
+    train: Path,
+    out: Path,
+    truth_name: str,
+    min_score: float,
+) -> str:
+    first = runs[0]
+    galleries: dict[str, list[GalleryRow]] = {
+        name: draw_gallery(chosen, truth, first.files, vocabulary, train, out, min_score)
+        for name, chosen in choose_images(first.comparison.images, PER_GALLERY).items()
+    }
+    figures = {one.title: one.figures for one in runs}
+    empty = list_empty(first.totals.empty, train, out, LISTED_EMPTY, THUMBNAILS)
+    environment = Environment(
+        loader=PackageLoader("pipeline.label_report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template("label_report.html.j2").render(
+        runs=figures,
+        objects=_beside(runs, "objects", ("AP", "AP50", "miou", "coverage", "recall")),
+        parts=_beside(runs, "parts", ("AP", "AP50", "iou")),
+        first=first.figures,
+        title=first.title,
+        truth_name=truth_name,
+        min_score=min_score,
+        charts={
+            "thresholds": draw_thresholds(figures, min_score),
+            "calibration": draw_calibration(figures),
+            "objects": draw_objects(first.figures["objects"]),
+            "histograms": draw_histograms(figures),
+        },
+        galleries=galleries,
+        empty=empty,
+        failures=first.totals.failures,
+        unlabelled=UNLABELLED,
+    )
+
+
+def _beside(runs: Sequence[Measured], table: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the first run's table, with the second run's figures as `<key>_unfiltered`."""
+    rows = [dict(row) for row in runs[0].figures[table]]
+    for run in runs[1:]:
+        others = {row["name"]: row for row in run.figures[table]}
+        for row in rows:
+            other = others.get(row["name"], {})
+            row.update({f"{key}_unfiltered": other.get(key) for key in keys})
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of `python -m pipeline.label_report`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.label_report",
+        description="Compares pseudo labels with human annotations of held-out images.",
+    )
+    add = parser.add_argument
+    add("--labels", type=Path, required=True, help="run folder of stage 2")
+    add("--unfiltered", type=Path, help="run folder of the same images without category filter")
+    add("--pinpp", type=Path, help="folder with json/; its held-out tenth is compared")
+    add("--split", type=Path, help='split file {"train": [...], "val": [...]}, val is compared')
+    add("--seed", type=int, default=0, help="seed of the 9:1 split that stage 1 was trained with")
+    add("--truth", type=Path, help="folder with json/, compared whole instead of --pinpp")
+    add("--imagenet", type=Path, required=True, help="folder with train/")
+    add("--min-score", type=float, default=0.0, help="leave out weaker parts, as stage 3 does")
+    add("--out", type=Path, default=Path("runs/label_report"), help="folder to write into")
+    given = parser.parse_args(arguments)
+    try:
+        vocabulary = PartVocabulary.load(given.labels / "vocabulary.json")
+        truth, name = held_out(vocabulary, given.pinpp, given.truth, given.split, given.seed)
+        page = build_label_report(
+            given.labels,
+            truth,
+            vocabulary,
+            given.imagenet,
+            given.out,
+            truth_name=name,
+            unfiltered=given.unfiltered,
+            min_score=given.min_score,
+        )
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(page)
