@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := $(BIN)/python -m pipeline
 
-# A bare name is a file of the stage's folder, anything with a slash a path.
-config = -c $(if $(findstring /,$(CONFIG)),$(CONFIG),configs/$(1)/$(or $(CONFIG),$(2)).yaml)
+# A bare name is a file of the stage's folder, anything with a slash a path; later ones overlay.
+config = $(foreach c,$(or $(CONFIG),$(2)),-c $(if $(findstring /,$c),$c,configs/$(1)/$c.yaml))
 folder = --trainer.default_root_dir=$(RUNS)/$(or $(NAME),$(1))
 data = --data.init_args.imagenet=$(IMAGENET) --data.init_args.pinpp=$(PINPP)
 need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
@@ -29,7 +29,7 @@ help:
 	@echo
 	@echo "IMAGENET=  folder with train/ and val/     PINPP=  folder with json/ and including/"
 	@echo "PINPP_VAL= annotations of val images       RUNS=   where outputs go (runs)"
-	@echo "CONFIG=    configs/STAGE/NAME.yaml or a path; every stage has small"
+	@echo "CONFIG=    configs/STAGE/NAME.yaml or a path; every stage has small; 'small sv1' overlays"
 	@echo "NAME=      run folder below RUNS           MODEL=  run folder, timm folder or file"
 	@echo "ARGS=      overrides, such as ARGS='--trainer.max_epochs=2'"
 
