@@ -10,7 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datamodules.annotation_files import part_name, read_any_json, read_json, read_relations
 from datamodules.imagenet_folder import list_objects
+from datamodules.segmentations import shown
+
+__all__ = ["PartVocabulary", "read_json"]
 
 
 @dataclass(frozen=True)
@@ -98,17 +102,24 @@ class PartVocabulary:
             FileNotFoundError: if there is no such file.
             ValueError: if it is not a vocabulary.
         """
+        content = read_any_json(path)
         try:
-            content = json.loads(path.read_text())
-            return cls(
-                tuple(content["objects"]),
-                tuple(content["parts"]),
-                tuple((part, whole) for part, whole in content["inclusions"]),
-            )
-        except FileNotFoundError:
-            raise FileNotFoundError(f"vocabulary {path} does not exist") from None
-        except (ValueError, KeyError, TypeError) as error:
+            objects, parts, pairs = (content[key] for key in ("objects", "parts", "inclusions"))
+            inclusions = tuple((part, whole) for part, whole in pairs)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(f"{path} is not a part vocabulary ({error!r})") from None
+        for names in (objects, parts):
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"{path} is not a part vocabulary ({shown(names)}: no names)")
+            if len(set(names)) < len(names):
+                raise ValueError(f"{path} is not a part vocabulary (a name occurs twice)")
+        homeless = [name for name in parts if name.rpartition(":")[0] not in set(objects)]
+        if homeless:
+            raise ValueError(f"{path}: part {shown(homeless[0])} belongs to no object of the file")
+        ids = range(1, len(parts) + 1)
+        if any(type(part) is not int or part not in ids for pair in inclusions for part in pair):
+            raise ValueError(f"{path}: 'inclusions' holds ids beyond 1..{len(parts)}")
+        return cls(tuple(objects), tuple(parts), inclusions)
 
     @classmethod
     def from_pinpp(cls, pinpp: Path, imagenet: Path) -> "PartVocabulary":
@@ -133,33 +144,21 @@ class PartVocabulary:
         for file in files:
             if file.stem not in objects:
                 raise ValueError(f"{file} annotates {file.stem}, no folder of {imagenet / 'train'}")
-            names = {category["name"] for category in read_json(file, "categories")["categories"]}
+            try:
+                names = {part_name(entry) for entry in read_json(file, "categories")["categories"]}
+            except ValueError as error:
+                where = "" if str(error).startswith(str(file)) else f"{file}: category "
+                raise ValueError(f"{where}{error}") from None
             parts += [f"{file.stem}:{name}" for name in sorted(names)]
         vocabulary = cls(objects, tuple(parts))
         pairs = []
         for file in sorted((pinpp / "including").glob("*.txt")):
-            for line in filter(None, map(str.strip, file.read_text().splitlines())):
-                part, _, whole = line.partition(":")
+            for line, part, whole in read_relations(file):
                 try:
                     pairs.append(
                         (vocabulary.part_id(file.stem, part), vocabulary.part_id(file.stem, whole))
                     )
                 except ValueError as error:
-                    raise ValueError(f"{file}: relation '{line}': {error}") from None
+                    relation = f"line {line}: relation '{part}:{whole}'"
+                    raise ValueError(f"{file}: {relation}: {error}") from None
         return cls(objects, tuple(parts), tuple(sorted(pairs)))
-
-
-def read_json(file: Path, *keys: str) -> dict[str, Any]:
-    """Reads a JSON object that must have the given keys, or says which file is wrong.
-
-    Raises:
-        ValueError: if the file is not JSON or lacks a key.
-    """
-    try:
-        content = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON ({error}): restore or remove it") from None
-    for key in keys:
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise ValueError(f"{file} has no list '{key}': it is not a PIN++ annotation file")
-    return content

@@ -1,14 +1,18 @@
 """Reader of part annotations in the layout released with PartImageNet++."""
 
 import hashlib
-from collections import defaultdict
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pycocotools import mask as coco_mask
-
+from datamodules.annotation_checks import CheckedFile
+from datamodules.annotation_files import read_any_json
 from datamodules.part_labels import ImageParts, PartInstance
-from datamodules.part_vocabulary import PartVocabulary, read_json
+from datamodules.part_vocabulary import PartVocabulary
+from datamodules.segmentations import shown
 
 VAL_FRACTION = 0.1  # the 9:1 split of PartImageNet++ §3.2
 
@@ -19,7 +23,9 @@ def read_annotations(
     """Reads `pinpp/json/<object>.json`, one COCO-style file per object category.
 
     Image and category ids start again in every file; parts become global ids by name.
-    Segmentations may be polygons, uncompressed or compressed run lengths.
+    Segmentations may be polygons, uncompressed or compressed run lengths. Whatever
+    `annotation_problems.KINDS` says affects training is refused; masks without a pixel and exact
+    repetitions of a mask are left out.
 
     Args:
         pinpp: folder that holds `json/`.
@@ -38,7 +44,7 @@ def read_annotations(
         raise FileNotFoundError(f"{pinpp / 'json'} holds no annotation files (<object>.json)")
     records = [record for file in files for record in _read_file(file, vocabulary)]
     for record in records:
-        if images is not None and not (images / record.key).is_file():
+        if images is not None and not os.path.isfile(images / record.key):
             raise FileNotFoundError(
                 f"{pinpp / 'json' / record.key.split('/')[0]}.json lists {record.key}, but "
                 f"{images / record.key} does not exist: add the image or remove the entry"
@@ -65,67 +71,84 @@ def split_annotations(
     return [record for record in annotations if (record.key in val) == (part == "val")]
 
 
+def read_split(
+    path: Path, annotations: list[ImageParts]
+) -> tuple[list[ImageParts], list[ImageParts]]:
+    """Reads a split file: JSON `{"train": [keys], "val": [keys]}`.
+
+    Args:
+        path: the file.
+        annotations: every annotated image must stand in one of the two lists.
+
+    Returns:
+        The annotations of train and val, each in the order of `annotations`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no split, or keys are unknown, missing, repeated or in both lists.
+    """
+    content = read_any_json(path)
+    content = content if isinstance(content, dict) else {}
+    lists: list[Any] = [content.get("train"), content.get("val")]
+    for keys in lists:
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise ValueError(
+                f'{path} is not a split file: it must be {{"train": [keys], "val": [keys]}} with '
+                "keys such as n01440764/n01440764_10026.JPEG"
+            )
+    train, val = (set(keys) for keys in lists)
+    known = {record.key for record in annotations}
+    repeated = [key for keys in lists for key, n in Counter(keys).items() if n > 1]
+    for wrong, what, mend in (
+        (repeated, "listed twice", "keep one"),
+        (train & val, "in train and in val", "remove it from one of them"),
+        ((train | val) - known, "not annotated", "remove it from the split"),
+        (known - train - val, "annotated, but in neither list", "add it to train or val"),
+    ):
+        if wrong:
+            others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise ValueError(f"{path}: {shown(min(wrong))}{others}: {what}; {mend}")
+    return [r for r in annotations if r.key in train], [r for r in annotations if r.key in val]
+
+
+def write_split(path: Path, train: Sequence[ImageParts], val: Sequence[ImageParts]) -> None:
+    """Writes a split file that `read_split` reads, whole or not at all.
+
+    Raises:
+        ValueError: if an image is in both lists, or twice in one.
+    """
+    keys = {"train": [record.key for record in train], "val": [record.key for record in val]}
+    twice = [key for key, n in Counter(keys["train"] + keys["val"]).items() if n > 1]
+    if twice:
+        raise ValueError(f"{shown(twice[0])} is twice in the split that {path} was to hold")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(keys, indent=1))
+    os.replace(partial, path)
+
+
 def _read_file(file: Path, vocabulary: PartVocabulary) -> list[ImageParts]:
-    content = read_json(file, "images", "annotations", "categories")
     name = file.stem
     if name not in vocabulary.objects:
         raise ValueError(f"{file}: unknown object category {name}; known: {vocabulary.objects[:5]}")
+    label = vocabulary.objects.index(name)
+    checked = CheckedFile(file)
+    for problem in checked.problems:
+        if problem.affects_training:
+            raise ValueError(f"{problem}; the validator lists and mends all such entries")
     try:
-        part_ids = {c["id"]: vocabulary.part_id(name, c["name"]) for c in content["categories"]}
-        images = {image["id"]: image for image in content["images"]}
-        instances: dict[Any, list[PartInstance]] = {image_id: [] for image_id in images}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{file}: an image or category lacks {error}") from None
+        part_ids = {
+            category_id: vocabulary.part_id(name, category["name"])
+            for category_id, category in checked.categories.items()
+        }
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
-    for annotation in content["annotations"]:
-        where = f"{file}: annotation {annotation.get('id')}"
-        if annotation.get("image_id") not in images:
-            raise ValueError(f"{where}: unknown image_id {annotation.get('image_id')}")
-        if annotation.get("category_id") not in part_ids:
-            raise ValueError(
-                f"{where}: unknown category_id {annotation.get('category_id')}; "
-                f"the file's categories are {sorted(part_ids)}"
-            )
-        image = images[annotation["image_id"]]
-        try:
-            rle = _compress(annotation["segmentation"], image["height"], image["width"])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ValueError(f"{where}: unreadable segmentation ({error})") from None
-        if coco_mask.area(rle) == 0:
-            continue  # nothing to learn from, and a box without extent is no target
-        x, y, width, height = (float(value) for value in coco_mask.toBbox(rle))
-        instances[annotation["image_id"]].append(
-            PartInstance(
-                part_ids[annotation["category_id"]], rle["counts"], (x, y, x + width, y + height)
-            )
-        )
-    label = vocabulary.objects.index(name)
+    instances: dict[Any, list[PartInstance]] = {image_id: [] for image_id in checked.images}
+    for mask in checked.masks:
+        instances[mask.image].append(PartInstance(part_ids[mask.category], mask.rle, mask.box))
     return [
         ImageParts(
             image["file_name"], label, image["height"], image["width"], tuple(instances[image_id])
         )
-        for image_id, image in images.items()
+        for image_id, image in checked.images.items()
     ]
-
-
-def _compress(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """COCO's three spellings of a mask as one compressed run-length dict."""
-    if isinstance(segmentation, list):
-        if not segmentation or any(len(polygon) < 6 for polygon in segmentation):
-            raise ValueError("a polygon needs three points or more")
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if list(segmentation["size"]) != [height, width]:
-        raise ValueError(
-            f"mask is {segmentation['size'][0]}x{segmentation['size'][1]}, "
-            f"its image {height}x{width} (height x width)"
-        )
-    if isinstance(segmentation["counts"], list):
-        if sum(segmentation["counts"]) != height * width:
-            raise ValueError(f"runs cover {sum(segmentation['counts'])} of {height * width} pixels")
-        return coco_mask.frPyObjects(segmentation, height, width)
-    counts = segmentation["counts"]
-    return {
-        "size": [height, width],
-        "counts": counts.encode() if isinstance(counts, str) else counts,
-    }

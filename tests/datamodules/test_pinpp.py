@@ -8,7 +8,7 @@ from PIL import Image
 
 from datamodules.part_labels import decode_masks, encode_mask
 from datamodules.part_vocabulary import PartVocabulary
-from datamodules.pinpp import read_annotations, split_annotations
+from datamodules.pinpp import read_annotations, read_split, split_annotations, write_split
 
 SQUARE = [[2.0, 1.0, 6.0, 1.0, 6.0, 4.0, 2.0, 4.0]]
 
@@ -94,6 +94,44 @@ def test_split_is_stable_when_images_are_added(root: Path) -> None:
     assert sorted(train + val, key=lambda a: a.key) == annotations
     assert split_annotations(annotations[::-1], "val") == val[::-1]
     assert split_annotations(annotations, "val", seed=2) != val
+
+
+def test_split_files_are_read_as_written(root: Path) -> None:
+    annotations = read(root)
+    train, val = (split_annotations(annotations, part) for part in ("train", "val"))
+    file = root / "new" / "split.json"
+    write_split(file, train[::-1], val)
+    assert read_split(file, annotations) == (train, val)
+    assert [path.name for path in file.parent.iterdir()] == ["split.json"]
+    with pytest.raises(ValueError, match=r"cat/.* is twice in the split"):
+        write_split(file, train, [*val, train[0]])
+    assert read_split(file, annotations) == (train, val)
+    with pytest.raises(FileNotFoundError, match=r"no\.json does not exist"):
+        read_split(root / "no.json", annotations)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s["train"].append("cat/9.jpg"), "'cat/9.jpg': not annotated"),
+        (lambda s: s["train"].pop(), "'radio/2.jpg': annotated, but in neither list"),
+        (lambda s: s["train"].clear(), "and 4 more: annotated, but in neither list"),
+        (lambda s: s["val"].append("radio/2.jpg"), "'radio/2.jpg': in train and in val"),
+        (lambda s: s["val"].append("cat/0.jpg"), "'cat/0.jpg': listed twice"),
+        (lambda s: s.pop("val"), "is not a split file"),
+        (lambda s: s.update(train=[1]), "is not a split file"),
+    ],
+)
+def test_split_files_that_do_not_fit_are_refused(root: Path, change: Any, message: str) -> None:
+    annotations = read(root)
+    keys = [row.key for row in annotations]
+    content = {"train": keys[1:], "val": keys[:1]}
+    change(content)
+    file = root / "split.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message) as error:
+        read_split(file, annotations)
+    assert str(file) in str(error.value)
 
 
 @pytest.mark.parametrize(
