@@ -13,15 +13,20 @@ data = --data.init_args.imagenet=$(IMAGENET) --data.init_args.pinpp=$(PINPP)
 need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 
 .NOTPARALLEL:
-.PHONY: help setup demo test lint stage1-segmenter stage2-pseudolabels stage3-mpm evaluate report clean
+.PHONY: help setup demo test lint check-data data-statistics stage1-segmenter stage2-pseudolabels \
+  label-report stage3-mpm evaluate report clean
 
 help:
 	@echo "make demo                 the whole pipeline on rendered images, about 15 minutes"
 	@echo "make test                 the tests (ARGS='-m slow' for the slow ones)"
 	@echo "make lint                 ruff and mypy"
 	@echo
+	@echo "make check-data           every problem in the annotations (ARGS='--fix FOLDER' mends a copy)"
+	@echo "make data-statistics      counts and density beside the paper -> RUNS/data_statistics"
+	@echo
 	@echo "make stage1-segmenter     train the part segmenter      -> RUNS/stage1_segmenter"
 	@echo "make stage2-pseudolabels  label all training images     -> RUNS/stage2_pseudolabels"
+	@echo "make label-report         pseudo labels against people  -> RUNS/label_report/index.html"
 	@echo "make stage3-mpm           train the recogniser          -> RUNS/stage3_mpm"
 	@echo "make evaluate             clean and robust accuracy     -> RUNS/evaluate/MODEL"
 	@echo "make report               one HTML page                 -> RUNS/report/index.html"
@@ -30,6 +35,8 @@ help:
 	@echo "IMAGENET=  folder with train/ and val/     PINPP=  folder with json/ and including/"
 	@echo "PINPP_VAL= annotations of val images       RUNS=   where outputs go (runs)"
 	@echo "CONFIG=    configs/STAGE/NAME.yaml or a path; every stage has small; 'small sv1' overlays"
+	@echo "SPLIT=     split file of PINPP            TRUTH=  annotations for label-report"
+	@echo "UNFILTERED= run folder of labels made without the category filter, for label-report"
 	@echo "NAME=      run folder below RUNS           MODEL=  run folder, timm folder or file"
 	@echo "ARGS=      overrides, such as ARGS='--trainer.max_epochs=2'"
 
@@ -55,6 +62,16 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+check-data: $(READY)
+	$(call need,IMAGENET PINPP)
+	$(BIN)/python -m pipeline.check_data --imagenet $(IMAGENET) --pinpp $(PINPP) \
+	  $(if $(PINPP_VAL),--pinpp-val $(PINPP_VAL)) $(ARGS)
+
+data-statistics: $(READY)
+	$(call need,IMAGENET PINPP)
+	$(BIN)/python -m pipeline.data_statistics --imagenet $(IMAGENET) --pinpp $(PINPP) \
+	  --out $(RUNS)/$(or $(NAME),data_statistics) $(ARGS)
+
 stage1-segmenter: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) stage1_segmenter fit $(call config,stage1_segmenter,pinpp_swin_b) $(data) \
@@ -65,6 +82,13 @@ stage2-pseudolabels: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) stage2_pseudolabels predict $(call config,stage2_pseudolabels,pinpp_swin_b) $(data) \
 	  --model.init_args.segmenter=$(RUNS)/stage1_segmenter $(call folder,stage2_pseudolabels) $(ARGS)
+
+label-report: $(READY)
+	$(call need,IMAGENET PINPP)
+	$(BIN)/python -m pipeline.label_report --labels $(RUNS)/stage2_pseudolabels \
+	  --imagenet $(IMAGENET) --pinpp $(PINPP) $(if $(SPLIT),--split $(SPLIT)) \
+	  $(if $(TRUTH),--truth $(TRUTH)) $(if $(UNFILTERED),--unfiltered $(RUNS)/$(UNFILTERED)) \
+	  --out $(RUNS)/label_report $(ARGS)
 
 stage3-mpm: $(READY)
 	$(call need,IMAGENET PINPP)
