@@ -1,10 +1,14 @@
 """Stage 2 data: all of ImageNet train, in shards that are labelled once."""
 
 import hashlib
-from collections.abc import Sequence
+import signal
+import warnings
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +16,17 @@ import pyarrow.parquet as pq
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.imagenet_folder import list_images, read_image
 from datamodules.part_vocabulary import PartVocabulary
 from datamodules.pseudo_labels import SCHEMA
+from datamodules.shard_claims import ShardClaims
+
+# A batch before it is decoded: shard, position of its first image in it, keys and labels.
+BatchIndex = tuple[int, int, list[str], list[int]]
+
+MADE_OF = b"partrobust.made_of"  # where a shard's Parquet schema has what `made_of` gives
 
 
 def shard_path(run: Path, shard: int) -> Path:
@@ -24,49 +34,55 @@ def shard_path(run: Path, shard: int) -> Path:
     return run / "labels" / f"{shard:05d}.parquet"
 
 
-def shard_is_complete(path: Path, keys: Sequence[str]) -> bool:
-    """Whether a shard exists, is undamaged and holds exactly these images in this order."""
+def made_of(run: Path) -> str:
+    """What a run folder's labels are made of: the hash of its `labels/_shards.json`, or nothing."""
+    path = run / "labels" / "_shards.json"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def shard_is_complete(path: Path, keys: pa.Array, source: str) -> bool:
+    """Whether a shard exists, is undamaged and holds exactly these images' labels.
+
+    The footer tells most that are not; the checksums of the pages find the rest.
+
+    Args:
+        path: the shard.
+        keys: its images, in order.
+        source: what `made_of` gives for its run.
+    """
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            made = (file.schema_arrow.metadata or {}).get(MADE_OF, b"")
+            if file.metadata.num_rows != len(keys) or made != source.encode():
+                return False
+            table = file.read()
     except (OSError, pa.ArrowException):
         return False
-    return table.schema.equals(SCHEMA) and table["key"].to_pylist() == list(keys)
+    return table.schema.equals(SCHEMA) and table["key"].equals(pa.chunked_array([keys]))
 
 
 class ShardBatches(Dataset[dict[str, Any]]):
-    """Batches of images, each within one shard; an item is a whole batch.
+    """Decodes batches; it has no list of images, so that a million costs workers no memory.
 
     An image that cannot be decoded has an empty image `(3, 0, 0)` and says why in `error`.
 
     Args:
         split: folder of the images.
-        images: pairs of key and label.
-        batches: (shard, first image, image after the last) of each batch.
     """
 
-    def __init__(
-        self,
-        split: Path,
-        images: Sequence[tuple[str, int]],
-        batches: Sequence[tuple[int, int, int]],
-    ) -> None:
+    def __init__(self, split: Path) -> None:
         self.split = split
-        self.images = images
-        self.batches = batches
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        shard, start, stop = self.batches[index]
-        items = self.images[start:stop]
-        decoded = [self._decode(key) for key, _ in items]
+    def __getitem__(self, index: BatchIndex) -> dict[str, Any]:
+        shard, start, keys, labels = index
+        decoded = [self._decode(key) for key in keys]
         return {
             "image": [image for image, _ in decoded],
-            "label": torch.tensor([label for _, label in items], dtype=torch.int64),
-            "key": [key for key, _ in items],
+            "label": torch.tensor(labels, dtype=torch.int64),
+            "key": keys,
             "error": [error for _, error in decoded],
             "shard": shard,
+            "start": start,
         }
 
     def _decode(self, key: str) -> tuple[Tensor, str]:
@@ -77,16 +93,34 @@ class ShardBatches(Dataset[dict[str, Any]]):
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), ""
 
 
+class DrawnBatches(Sampler[BatchIndex]):
+    """The batches of shards that are drawn one by one, as the one before is used up.
+
+    It has no length: how many shards a process gets is known at the end.
+    """
+
+    def __init__(self, data: "ImageNetShards", shards: Iterable[int]) -> None:
+        self.data = data
+        self.shards = shards
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        for shard in self.shards:
+            images, size = self.data.shard(shard), self.data.batch_size
+            for start in range(0, len(images), size):
+                batch = images.slice(start, size)
+                yield shard, start, batch["key"].to_pylist(), batch["label"].to_pylist()
+
+
 class ImageNetShards(LightningDataModule):
     """ImageNet train for `predict`, annotated images too, in shards of the sorted image list.
 
-    The shard is the unit of work: rank r of R takes every R-th of the shards that the trainer's
-    run folder lacks, and batches end at a shard's border, so labels depend neither on the number
-    of processes nor on where an earlier run was cut.
+    The shard is the unit of work: processes draw the shards that the trainer's run folder lacks
+    one by one (`ShardClaims`), and batches end at a shard's border, so labels depend neither on
+    the number of processes nor on where an earlier run was cut. Processes get different numbers
+    of batches, possibly none.
 
     Batches are dicts: `image` list of `(3, H, W)` uint8, `label (B,)` int64, `key` and `error`
-    lists of str, `shard` int. A rank without work gets one batch without images whose shard is
-    -1, so that the hooks, and the barriers in them, run on every rank.
+    lists of str, `shard` int, `start` int, the position of the first image in the shard.
 
     Args:
         imagenet: folder with `train/<object>/`.
@@ -98,6 +132,8 @@ class ImageNetShards(LightningDataModule):
 
     Attributes:
         vocabulary: the part vocabulary.
+        missing: shards that this start of the run has to make, once the loader was asked for.
+        claims: how its processes share them, None in a dry run.
 
     Raises:
         FileNotFoundError: if a folder is missing.
@@ -123,6 +159,8 @@ class ImageNetShards(LightningDataModule):
         self.num_workers = num_workers
         self.shard_size = shard_size
         self.vocabulary = PartVocabulary.from_pinpp(Path(pinpp), Path(imagenet))
+        self.missing: list[int] = []
+        self.claims: ShardClaims | None = None
 
     @property
     def object_parts(self) -> Tensor:
@@ -130,64 +168,82 @@ class ImageNetShards(LightningDataModule):
         return self.vocabulary.object_parts
 
     @cached_property
-    def images(self) -> list[tuple[str, int]]:
-        """Sorted pairs of key and label of all train images."""
-        return list_images(self.split)
+    def images(self) -> pa.Table:
+        """All train images by key: columns `key` (str) and `label` (int32).
+
+        Arrow keeps the 1.28 million keys in 50 MB, Python objects take 200 MB.
+        """
+        keys, labels = zip(*list_images(self.split), strict=True)
+        return pa.table({"key": pa.array(keys), "label": pa.array(labels, pa.int32())})
 
     @property
     def num_shards(self) -> int:
         """Number of shards; the last may be smaller."""
         return -(-len(self.images) // self.shard_size)
 
-    def shard_keys(self, shard: int) -> list[str]:
-        """Keys of a shard's images, in order."""
-        start = shard * self.shard_size
-        return [key for key, _ in self.images[start : start + self.shard_size]]
+    def shard(self, shard: int) -> pa.Table:
+        """Images of a shard, in order."""
+        return self.images.slice(shard * self.shard_size, self.shard_size)
+
+    def shard_length(self, shard: int) -> int:
+        """Number of images of a shard."""
+        return min(self.shard_size, len(self.images) - shard * self.shard_size)
 
     def missing_shards(self, run: Path) -> list[int]:
-        """Shards that a run folder lacks or holds incomplete or damaged."""
-        return [
-            shard
-            for shard in range(self.num_shards)
-            if not shard_is_complete(shard_path(run, shard), self.shard_keys(shard))
-        ]
+        """Shards that a run folder lacks or holds damaged or made of something else."""
+        source = made_of(run)
+
+        def complete(shard: int) -> bool:
+            keys = self.shard(shard)["key"].combine_chunks()
+            return shard_is_complete(shard_path(run, shard), keys, source)
+
+        with ThreadPoolExecutor(8) as pool:  # network file systems answer slowly
+            whole = pool.map(complete, range(self.num_shards))
+            return [shard for shard, is_whole in enumerate(whole) if not is_whole]
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What decides which image is in which shard, and what the part ids mean."""
-        keys = "\n".join(key for key, _ in self.images)
+        digest = hashlib.sha256()
+        for number, batch in enumerate(self.images.to_batches(max_chunksize=65536)):
+            digest.update(b"\n" * bool(number) + "\n".join(batch["key"].to_pylist()).encode())
         return {
             "images": len(self.images),
-            "image_list_sha256": hashlib.sha256(keys.encode()).hexdigest(),
+            "image_list_sha256": digest.hexdigest(),
             "shard_size": self.shard_size,
             "vocabulary_hash": self.vocabulary.content_hash,
         }
 
-    def shard_batches(self, shards: Sequence[int]) -> list[tuple[int, int, int]]:
-        """Batches (shard, first image, image after the last) of the given shards, in order."""
-        batches = []
-        for shard in shards:
-            start = shard * self.shard_size
-            stop = min(start + self.shard_size, len(self.images))
-            batches += [
-                (shard, first, min(first + self.batch_size, stop))
-                for first in range(start, stop, self.batch_size)
-            ]
-        return batches
-
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """This rank's share of the missing shards."""
+        """The missing shards, as many of them as this process gets to draw."""
         assert self.trainer is not None
-        strategy = self.trainer.strategy
-        # One rank looks and tells the others: a shard that appears in between would shift shares.
+        strategy, run = self.trainer.strategy, Path(self.trainer.default_root_dir)
+        # One process looks and tells the others: a shard may appear in between.
         missing: list[int] = []
         if strategy.is_global_zero:
-            missing = self.missing_shards(Path(self.trainer.default_root_dir))
-        missing = strategy.broadcast(missing)
-        share = missing[self.trainer.global_rank :: self.trainer.world_size]
-        batches = self.shard_batches(share) or [(-1, 0, 0)]
+            missing = self.missing_shards(run)
+            damaged = [shard for shard in missing if shard_path(run, shard).exists()]
+            if damaged:
+                text = f"{run / 'labels'}: {len(damaged)} shards are damaged or not of this run and"
+                warnings.warn(f"{text} are made again, the first is {damaged[0]:05d}", stacklevel=2)
+            ShardClaims.clear(run / "labels")
+        self.missing, name = strategy.broadcast((missing, uuid4().hex[:8]))
+        shards: Iterable[int]
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.claims = None  # a dry run leaves no files
+            shards = self.missing[self.trainer.global_rank :: self.trainer.world_size]
+        else:
+            self.claims = ShardClaims(run / "labels", name)
+            shards = self.claims.draw(self.missing)
         return DataLoader(
-            ShardBatches(self.split, self.images, batches),
+            ShardBatches(self.split),
             batch_size=None,
+            sampler=DrawnBatches(self, shards),
             num_workers=self.num_workers,
+            worker_init_fn=_leave_stopping_to_the_parent,
         )
+
+
+def _leave_stopping_to_the_parent(worker: int) -> None:
+    """A signal to the whole process group must not end the workers of a process that tidies up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from modules.flip_augmentation import merge_views
 from modules.part_segmenter import PartSegmenter
 
 
@@ -25,7 +26,11 @@ def find_checkpoint(segmenter: Path) -> Path:
 
 
 def load_segmenter(
-    checkpoint: Path, object_parts: Tensor, score_threshold: float, max_instances: int
+    checkpoint: Path,
+    object_parts: Tensor,
+    score_threshold: float,
+    max_instances: int,
+    detections_per_part: int | None = None,
 ) -> PartSegmenter:
     """Rebuilds the segmenter of a checkpoint, with its (EMA) weights.
 
@@ -34,6 +39,8 @@ def load_segmenter(
         object_parts: which parts can occur on which object, bool `(num_objects, K + 1)`.
         score_threshold: detections need a higher score, in [0, 1].
         max_instances: at most this many detections per image.
+        detections_per_part: under the category filter, at most this many times the number of the
+            image's own parts; None for no such limit.
 
     Raises:
         ValueError: if the file is no such checkpoint or was made for another part vocabulary.
@@ -47,6 +54,7 @@ def load_segmenter(
             "object_parts": object_parts,
             "score_threshold": score_threshold,
             "detections_per_image": max_instances,
+            "detections_per_part": detections_per_part,
         }
         network = PartSegmenter(**settings)
     except Exception as error:  # unpickling a damaged file raises almost anything
@@ -74,6 +82,41 @@ def encode_masks(masks: np.ndarray) -> list[bytes]:
     return [rle["counts"] for rle in coco_mask.encode(stacked)]
 
 
+def encode_record(record: dict[str, Any]) -> dict[str, Any]:
+    """A prediction with its masks as run lengths.
+
+    Apart from the prediction, as it needs no accelerator and can run beside the next batch.
+
+    Args:
+        record: one of those that `PseudoLabelWriter.predict_step` gives.
+
+    Returns:
+        `key, label, height, width, error` and `instances`, a list of
+        `{part, score, box (x1, y1, x2, y2) in pixels, rle}` by descending score.
+    """
+    record = dict(record)
+    found = record.pop("detections")
+    return record | {"instances": [] if found is None else _instances(found)}
+
+
+def _instances(found: dict[str, Tensor]) -> list[dict[str, Any]]:
+    found = {name: value.detach().cpu() for name, value in found.items()}
+    height, width = found["masks"].shape[-2:]
+    drawn = found["masks"].any(-1).any(-1)  # a small box can leave no pixel above the threshold
+    boxes = found["boxes"].float()
+    boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+    return [
+        {"part": part, "score": score, "box": tuple(box), "rle": rle}
+        for part, score, box, rle in zip(
+            found["labels"][drawn].tolist(),
+            found["scores"][drawn].tolist(),
+            boxes[drawn].tolist(),
+            encode_masks(found["masks"][drawn].numpy()),
+            strict=True,
+        )
+    ]
+
+
 class PseudoLabelWriter(LightningModule):
     """Predicts the part instances of images whose object category is known.
 
@@ -84,10 +127,15 @@ class PseudoLabelWriter(LightningModule):
         score_threshold: detections need a higher score, in [0, 1]; scores stay in the labels, so
             a later stage can ask for more.
         max_instances: detections kept per image, those with the highest scores.
+        detections_per_part: under the category filter, keep at most this many times the number
+            of the object's parts, if that is less; None for no such limit.
+        flip_tta: look at the mirrored image too and merge what both show (`merge_views`); twice
+            the time.
 
     Raises:
         FileNotFoundError: if there is no segmenter.
-        ValueError: if it cannot be loaded or was trained for another vocabulary.
+        ValueError: if a setting is out of its range, or the segmenter cannot be loaded or was
+            trained for another vocabulary.
     """
 
     def __init__(
@@ -97,16 +145,31 @@ class PseudoLabelWriter(LightningModule):
         category_filter: bool = True,
         score_threshold: float = 0.05,
         max_instances: int = 100,
+        detections_per_part: int | None = None,
+        flip_tta: bool = False,
     ) -> None:
         super().__init__()
         if object_parts is None:
             raise ValueError("object_parts is needed: the datamodule's vocabulary defines it")
+        if not 0 <= score_threshold <= 1:
+            raise ValueError(f"score_threshold ({score_threshold}) must be in [0, 1]")
+        for name, value in (
+            ("max_instances", max_instances),
+            ("detections_per_part", detections_per_part),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} ({value}) must be at least 1")
         self.save_hyperparameters(ignore=["object_parts"])
         self.category_filter = category_filter
         self.score_threshold = score_threshold
         self.max_instances = max_instances
+        self.detections_per_part = detections_per_part
+        self.flip_tta = flip_tta
+        self.part_counts = object_parts[:, 1:].sum(1).tolist()
         self.checkpoint = find_checkpoint(Path(segmenter))
-        self.network = load_segmenter(self.checkpoint, object_parts, score_threshold, max_instances)
+        self.network = load_segmenter(
+            self.checkpoint, object_parts, score_threshold, max_instances, detections_per_part
+        )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -115,6 +178,8 @@ class PseudoLabelWriter(LightningModule):
             "category_filter": self.category_filter,
             "score_threshold": self.score_threshold,
             "max_instances": self.max_instances,
+            "detections_per_part": self.detections_per_part,
+            "flip_tta": self.flip_tta,
         }
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[dict[str, Any]]:
@@ -126,41 +191,41 @@ class PseudoLabelWriter(LightningModule):
             batch_idx: unused.
 
         Returns:
-            One record per image: `key, label, height, width, error` and `instances`, a list of
-            `{part, score, box (x1, y1, x2, y2) in pixels, rle}` by descending score.
+            One record per image: `key, label, height, width, error` and `detections` as
+            `PartSegmenter.predict` gives them, on the network's device, None for an image with
+            an `error`; `encode_record` makes labels of them.
         """
         readable = [index for index, error in enumerate(batch["error"]) if not error]
         found: dict[int, dict[str, Tensor]] = {}
         if readable:
             images = [batch["image"][index] for index in readable]
-            labels = batch["label"][readable] if self.category_filter else None
-            predictions = self.network.predict(images, labels)
-            found = dict(zip(readable, predictions, strict=True))
+            found = dict(zip(readable, self._detect(images, batch["label"][readable]), strict=True))
         return [
             {
                 "key": key,
-                "label": int(batch["label"][index]),
+                "label": label,
                 "height": batch["image"][index].shape[1],
                 "width": batch["image"][index].shape[2],
-                "instances": self._instances(found[index]) if index in found else [],
+                "detections": found.get(index),
                 "error": batch["error"][index],
             }
-            for index, key in enumerate(batch["key"])
-        ]
-
-    def _instances(self, prediction: dict[str, Tensor]) -> list[dict[str, Any]]:
-        masks = prediction["masks"]
-        height, width = masks.shape[-2:]
-        drawn = masks.any(-1).any(-1)  # a small box can leave no pixel above the mask threshold
-        boxes = prediction["boxes"].float()
-        boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
-        return [
-            {"part": part, "score": score, "box": tuple(box), "rle": rle}
-            for part, score, box, rle in zip(
-                prediction["labels"][drawn].tolist(),
-                prediction["scores"][drawn].tolist(),
-                boxes[drawn].tolist(),
-                encode_masks(masks[drawn].cpu().numpy()),
-                strict=True,
+            for index, (key, label) in enumerate(
+                zip(batch["key"], batch["label"].tolist(), strict=True)
             )
         ]
+
+    def _detect(self, images: list[Tensor], labels: Tensor) -> list[dict[str, Tensor]]:
+        allowed = labels if self.category_filter else None
+        plain = self.network.predict(images, allowed)
+        if not self.flip_tta:
+            return plain
+        mirrored = self.network.predict([image.flip(-1) for image in images], allowed)
+        return [
+            merge_views(one, other, self._limit(label))
+            for one, other, label in zip(plain, mirrored, labels.tolist(), strict=True)
+        ]
+
+    def _limit(self, label: int) -> int:
+        if self.detections_per_part is None or not self.category_filter:
+            return self.max_instances
+        return min(self.max_instances, self.detections_per_part * self.part_counts[label])

@@ -18,6 +18,8 @@ from modules.mpm import MPM  # noqa: F401
 from modules.part_segmenter import PartSegmenter  # noqa: F401
 from modules.pseudo_label_writer import PseudoLabelWriter  # noqa: F401
 from modules.robustness_evaluator import RobustnessEvaluator  # noqa: F401
+from pipeline.label_progress import LabelProgressBar
+from pipeline.label_shards import closes_run
 from pipeline.stage_outputs import (
     StageOutputs,
     is_complete,
@@ -100,7 +102,9 @@ class PipelineCLI(LightningCLI):
         if self.config[self.subcommand].trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(self.run_folder, name="", version="")
         if self.config[self.subcommand].trainer.enable_progress_bar is not False:
-            self.trainer_defaults["callbacks"] = [RichProgressBar()]
+            labelling = self.stage == "stage2_pseudolabels"
+            bar = LabelProgressBar() if labelling else RichProgressBar()
+            self.trainer_defaults["callbacks"] = [bar]
         return super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
 
     def _earlier_run(self) -> tuple[Path, str] | None:
@@ -136,6 +140,6 @@ def main(args: list[str]) -> PipelineCLI | None:
         print(f"{complete} is complete; to run it again, give another NAME= or delete the folder")
         return None
     finished = cli.trainer.state.finished and not cli.trainer.interrupted
-    if finished and cli.trainer.is_global_zero and (cli.run_folder / "manifest.json").is_file():
+    if finished and closes_run(cli.trainer) and (cli.run_folder / "manifest.json").is_file():
         mark_complete(cli.run_folder)
     return cli

@@ -1,107 +1,55 @@
-"""Stage 2 output: predictions become whole Parquet shards."""
+"""Stage 2 as a Lightning callback: what it refuses, writes, shows and checks at the end."""
 
-import json
-import os
-import warnings
-from collections.abc import Sequence
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-import pyarrow.parquet as pq
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from datamodules.imagenet_shards import ImageNetShards, shard_path
-from datamodules.part_labels import ImageParts, PartInstance
-from datamodules.part_vocabulary import PartVocabulary
-from datamodules.pseudo_labels import to_table
+from datamodules.imagenet_shards import ImageNetShards, made_of
+from datamodules.shard_claims import ShardClaims, cannot_write
 from modules.pseudo_label_writer import PseudoLabelWriter
-from pipeline.stage_outputs import sha256, write_json
+from pipeline.label_progress import LabelMeter, LabelProgressBar
+from pipeline.label_provenance import check_vocabulary, claim_labels
+from pipeline.shard_writer import ShardWriter
+from pipeline.stage_outputs import sha256
 
-
-def to_image_parts(record: dict[str, Any]) -> ImageParts:
-    """The label record of one prediction of `PseudoLabelWriter`."""
-    instances = tuple(PartInstance(**instance) for instance in record["instances"])
-    return ImageParts(**{**record, "instances": instances})
-
-
-def write_shard(path: Path, rows: Sequence[ImageParts]) -> None:
-    """Writes a shard whole or not at all: to a temporary name first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        pq.write_table(to_table(rows), file, compression="zstd", write_page_checksum=True)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-def check_vocabulary(checkpoint: Path, vocabulary: PartVocabulary) -> None:
-    """Refuses a segmenter that was trained for another part vocabulary.
-
-    A checkpoint file without a `vocabulary.json` in its run folder is taken as it is.
-
-    Args:
-        checkpoint: the segmenter's `checkpoints/<name>.ckpt`.
-        vocabulary: the data's part vocabulary.
-
-    Raises:
-        ValueError: if the vocabularies differ.
-    """
-    saved = checkpoint.parent.parent / "vocabulary.json"
-    if not saved.is_file():
-        return
-    trained = PartVocabulary.load(saved)
-    if trained.content_hash != vocabulary.content_hash:
-        raise ValueError(
-            f"{checkpoint} is a checkpoint of another vocabulary ({trained.num_parts} parts, "
-            f"{trained.content_hash[:12]}) than the data's ({vocabulary.num_parts} parts, "
-            f"{vocabulary.content_hash[:12]}): use the annotations it was trained on, or run "
-            "make stage1-segmenter again"
-        )
-
-
-def claim_labels(run: Path, provenance: dict[str, Any]) -> None:
-    """Writes `labels/shards.json`, or refuses labels that were made another way.
-
-    Args:
-        run: stage 2 run folder.
-        provenance: what decides the labels: image list, weights, settings.
-
-    Raises:
-        ValueError: if the folder's labels were made with something else.
-    """
-    path = run / "labels" / "shards.json"
-    mend = f"give the new run another NAME=, or delete {path.parent}"
-    try:
-        old = json.loads(path.read_text())
-    except FileNotFoundError:
-        if any(path.parent.glob("*.parquet")):
-            raise ValueError(
-                f"{path} is missing, so how its labels were made is not known: {mend}"
-            ) from None
-        write_json(path, provenance)
-        return
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): {mend}") from None
-    changed = [
-        f"{name}: {old.get(name)} -> {provenance.get(name)}"
-        for name in sorted(old.keys() | provenance.keys())
-        if old.get(name) != provenance.get(name)
-    ]
-    if changed:
-        raise ValueError(f"{path.parent} was made another way ({'; '.join(changed)}): {mend}")
+LINE_EVERY = 60.0  # seconds between two lines of progress where there is no bar
 
 
 class LabelShards(Callback):
     """Collects predictions and writes each shard once it is whole.
 
     Shards go to `labels/<shard>.parquet` below the trainer's `default_root_dir`, with
-    `labels/shards.json` saying what they were made of. A shard that is there is valid, wherever
+    `labels/_shards.json` saying what they were made of. A shard that is there is valid, wherever
     a run was cut; the same command makes those that are missing.
+
+    No process waits for another at the end: the one that leaves last makes sure that no shard is
+    missing. SIGTERM ends each process after its batch.
+
+    Args:
+        threads: background threads that encode masks and write shards.
+        pending: batches that may wait for them, more take more memory.
+
+    Attributes:
+        is_last: this process was the last to leave, and no shard is missing.
     """
 
-    def __init__(self) -> None:
-        self._rows: list[ImageParts] = []
+    def __init__(self, threads: int = 2, pending: int = 4) -> None:
+        if threads < 1 or pending < 1:
+            raise ValueError(f"threads ({threads}) and pending ({pending}) must be at least 1")
+        self.threads = threads
+        self.pending = pending
+        self.is_last = False
+        self._writer: ShardWriter | None = None
+        self._stopped = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses labels or weights that do not fit, before any work.
@@ -111,13 +59,17 @@ class LabelShards(Callback):
         """
         if stage != "predict" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        refusal = ""
+        refusal, source = "", ""
+        run = Path(trainer.default_root_dir)
         if trainer.is_global_zero:
             try:
                 self._claim(trainer, pl_module)
+                source = made_of(run)
             except ValueError as error:
                 refusal = str(error)
-        refusal = trainer.strategy.broadcast(refusal)
+            except OSError as error:
+                refusal = str(cannot_write(run / "labels", error))
+        refusal, self._source = trainer.strategy.broadcast((refusal, source))
         if refusal:
             raise ValueError(refusal)
 
@@ -133,8 +85,33 @@ class LabelShards(Callback):
         claim_labels(Path(trainer.default_root_dir), provenance)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts without rows of an earlier, interrupted run."""
-        self._rows = []
+        """Starts the writer and the count, without rows of an earlier, interrupted run."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        run, data = Path(trainer.default_root_dir), _data(trainer)
+        self._writer = ShardWriter(run, self._source, self.threads, self.pending)
+        self._meter = LabelMeter(
+            run,
+            {shard: data.shard_length(shard) for shard in data.missing},
+            len(data.images),
+            alone=trainer.world_size == 1,
+        )
+        self._line_at = time.monotonic() + LINE_EVERY
+        self.is_last = self._stopped = False
+        if threading.current_thread() is threading.main_thread():
+            # Lightning's own handler holds a collective, for which processes that are done are
+            # missing, and predicting never asks whether it ran. Its teardown restores the signal.
+            signal.signal(signal.SIGTERM, lambda number, frame: self._stop(trainer, number, frame))
+
+    def _stop(self, trainer: Trainer, number: int, frame: FrameType | None) -> None:
+        for process in _children(trainer):
+            process.send_signal(number)
+        self._stopped = True
+
+    def _stop_if_told(self, trainer: Trainer) -> None:
+        if self._stopped:
+            # One process a node says so: Lightning kills the parent of one that does not end well.
+            raise SIGTERMException(0 if trainer.local_rank else 128 + signal.SIGTERM)
 
     def on_predict_batch_end(
         self,
@@ -145,52 +122,114 @@ class LabelShards(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Takes a batch's records, and writes the shard that they complete.
+        """Hands a batch's records to the writer and shows the progress.
 
         Raises:
-            ValueError: if batches do not follow each other within the shard.
+            ValueError: if a shard cannot be written.
+            SIGTERMException: if the process was told to stop.
         """
-        if batch["shard"] < 0 or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self._writer is None:
             return
-        keys = _data(trainer).shard_keys(batch["shard"])
-        self._rows += [to_image_parts(record) for record in outputs]
-        if [row.key for row in self._rows] != keys[: len(self._rows)]:
-            raise ValueError(
-                f"batches of shard {batch['shard']} came out of order: "
-                "set trainer.use_distributed_sampler to false, the data is sharded already"
-            )
-        if len(self._rows) == len(keys):
-            write_shard(shard_path(Path(trainer.default_root_dir), batch["shard"]), self._rows)
-            failed = sum(bool(row.error) for row in self._rows)
-            if failed:
-                warnings.warn(
-                    f"shard {batch['shard']}: {failed} images could not be read, their rows "
-                    "say why",
-                    stacklevel=2,
-                )
-            self._rows = []
+        self._stop_if_told(trainer)
+        shard = batch["shard"]
+        self._writer.add(shard, batch["start"], _data(trainer).shard_length(shard), outputs)
+        self._meter.add(shard, len(outputs))
+        if not trainer.is_global_zero:
+            return
+        bar = trainer.progress_bar_callback
+        if isinstance(bar, LabelProgressBar):
+            bar.show(self._meter)
+        if time.monotonic() >= self._line_at:
+            self._line_at += LINE_EVERY
+            for logger in trainer.loggers:
+                logger.log_metrics({"labels/images_per_s": self._meter.rate}, self._meter.done)
+            if not isinstance(bar, LabelProgressBar) or not sys.stdout.isatty():
+                done, total = self._meter.done, self._meter.total
+                print(f"{done:,} of {total:,} images, {self._meter}", flush=True)
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Waits for all ranks, then makes sure that no shard is missing.
+        """Finishes writing and leaves; the last to leave looks whether shards are missing.
 
         Raises:
-            ValueError: if shards are missing, on every rank.
+            ValueError: if a shard cannot be written or shards are missing.
         """
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self._writer is None:
             return
-        trainer.strategy.barrier("labels written")
-        missing: list[int] = []
-        run, data = Path(trainer.default_root_dir), _data(trainer)
-        if trainer.is_global_zero:
-            missing = [
-                shard for shard in range(data.num_shards) if not shard_path(run, shard).is_file()
-            ]
-        missing = trainer.strategy.broadcast(missing)
+        self._writer.close()
+        claims = _data(trainer).claims
+        assert claims is not None
+        report = {
+            "shards": self._writer.shards,
+            "errors": self._writer.errors,
+            "seconds": time.monotonic() - self._meter.started,
+        }
+        reports = claims.leave(trainer.global_rank, trainer.world_size, report)
+        if reports is not None:
+            ShardClaims.clear(claims.folder)
+            self._finish(trainer, reports)
+        self._await_children(trainer)
+
+    def _finish(self, trainer: Trainer, reports: list[dict[str, Any]]) -> None:
+        data = _data(trainer)
+        written = {shard for report in reports for shard in report["shards"]}
+        missing = [shard for shard in data.missing if shard not in written]
         if missing:
             raise ValueError(
-                f"{run / 'labels'} lacks {len(missing)} of {data.num_shards} shards, the first is "
-                f"{missing[0]:05d}: run the same command without trainer.limit_predict_batches"
+                f"{Path(trainer.default_root_dir) / 'labels'} lacks {len(missing)} of "
+                f"{data.num_shards} shards, the first is {missing[0]:05d}: run the same command "
+                "without trainer.limit_predict_batches"
             )
+        self.is_last = True
+        images = sum(data.shard_length(shard) for shard in written)
+        seconds = max(report["seconds"] for report in reports)
+        errors = sum(report["errors"] for report in reports)
+        print(
+            f"labelled {images:,} images in {timedelta(seconds=round(seconds))}, "
+            f"{images / max(seconds, 1e-9):.1f} images/s, {errors:,} could not be read; "
+            f"{len(data.images):,} are labelled in all",
+            flush=True,
+        )
+
+    def _await_children(self, trainer: Trainer) -> None:
+        """Where this process started the others itself, it outlives them, as their parent."""
+        for process in _children(trainer):
+            while process.poll() is None:  # wait() would put off signals
+                time.sleep(0.1)
+            if process.returncode:
+                raise ValueError(
+                    f"a labelling process ended with status {process.returncode}, see its message: "
+                    "run the same command again, everything that is there stays"
+                )
+        self._stop_if_told(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Drops the shards that are not whole, and says so if the user stopped the run."""
+        if self._writer is None:
+            return
+        self._writer.abandon()
+        if isinstance(exception, SIGTERMException | KeyboardInterrupt) and trainer.is_global_zero:
+            print(
+                f"stopped after {self._meter.done:,} of {self._meter.total:,} images; the same "
+                "command goes on with the shards that are missing",
+                flush=True,
+            )
+
+
+def closes_run(trainer: Trainer) -> bool:
+    """Whether it is for this process to mark its run as complete.
+
+    That is the last labelling process to leave, which knows that no shard is missing, and in
+    stages without `LabelShards` rank 0.
+    """
+    labels = [c for c in trainer.callbacks if isinstance(c, LabelShards)]  # type: ignore[attr-defined]
+    return labels[0].is_last if labels else trainer.is_global_zero
+
+
+def _children(trainer: Trainer) -> list["subprocess.Popen[Any]"]:
+    """Processes that Lightning's own launcher started from this one; none under torchrun."""
+    return list(getattr(trainer.strategy.launcher, "procs", ()))
 
 
 def _data(trainer: Trainer) -> ImageNetShards:

@@ -5,8 +5,9 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
+from modules.flip_augmentation import mirror
 from modules.part_segmenter import PartSegmenter
-from modules.pseudo_label_writer import PseudoLabelWriter
+from modules.pseudo_label_writer import PseudoLabelWriter, encode_record
 
 OBJECT_PARTS = torch.tensor([[True, True, True, False], [True, False, False, True]])
 
@@ -42,6 +43,10 @@ def writer(run: Path, **settings: object) -> PseudoLabelWriter:
     return PseudoLabelWriter(run, OBJECT_PARTS, **settings).eval()
 
 
+def label(model: PseudoLabelWriter, batch: dict[str, object]) -> list[dict[str, object]]:
+    return [encode_record(record) for record in model.predict_step(batch, 0)]
+
+
 @pytest.fixture
 def batch() -> dict[str, object]:
     """Three images of different size, the second of which could not be read."""
@@ -59,7 +64,7 @@ def batch() -> dict[str, object]:
 @torch.no_grad()
 def test_records_are_the_segmenter_s_detections(run: Path, batch: dict[str, object]) -> None:
     model = writer(run, score_threshold=0.05)
-    records = model.predict_step(batch, 0)
+    records = label(model, batch)
     images = [batch["image"][0].float() / 255, batch["image"][2].float() / 255]
     detections = model.network.predict(images, torch.tensor([0, 1]))
     assert [r["key"] for r in records] == batch["key"]
@@ -82,16 +87,16 @@ def test_records_are_the_segmenter_s_detections(run: Path, batch: dict[str, obje
 def test_unreadable_image_gives_an_error_record(run: Path, batch: dict[str, object]) -> None:
     expected = {"key": "ant/1.jpg", "label": 0, "height": 0, "width": 0, "instances": []}
     model = writer(run)
-    assert model.predict_step(batch, 0)[1] == expected | {"error": "cannot be decoded"}
+    assert label(model, batch)[1] == expected | {"error": "cannot be decoded"}
     lone = {name: [value[1]] for name, value in batch.items() if isinstance(value, list)}
     lone |= {"label": batch["label"][1:2], "shard": 0}
-    assert model.predict_step(lone, 0)[0]["instances"] == []
+    assert label(model, lone)[0]["instances"] == []
 
 
 @torch.no_grad()
 def test_category_filter_keeps_to_the_object_s_parts(run: Path, batch: dict[str, object]) -> None:
     def parts(category_filter: bool) -> list[set[int]]:
-        records = writer(run, category_filter=category_filter).predict_step(batch, 0)
+        records = label(writer(run, category_filter=category_filter), batch)
         return [{instance["part"] for instance in r["instances"]} for r in records]
 
     own = [{1, 2}, set(), {3}]
@@ -102,8 +107,31 @@ def test_category_filter_keeps_to_the_object_s_parts(run: Path, batch: dict[str,
 
 @torch.no_grad()
 def test_settings_reach_the_segmenter(run: Path, batch: dict[str, object]) -> None:
-    assert len(writer(run, max_instances=2).predict_step(batch, 0)[0]["instances"]) <= 2
-    assert writer(run, score_threshold=0.999).predict_step(batch, 0)[0]["instances"] == []
+    assert len(label(writer(run, max_instances=2), batch)[0]["instances"]) <= 2
+    assert label(writer(run, score_threshold=0.999), batch)[0]["instances"] == []
+    counts = [len(r["instances"]) for r in label(writer(run, detections_per_part=2), batch)]
+    assert 0 < counts[0] <= 4  # the first object has two parts, the second one
+    assert 0 < counts[2] <= 2
+
+
+@torch.no_grad()
+def test_flip_sees_the_image_and_its_mirror_alike(run: Path, batch: dict[str, object]) -> None:
+    model = writer(run, flip_tta=True, max_instances=5)
+    mirrored = batch | {"image": [image.flip(-1) for image in batch["image"]]}
+    for one, other in zip(
+        model.predict_step(batch, 0), model.predict_step(mirrored, 0), strict=True
+    ):
+        if one["detections"] is None:
+            continue
+        a, b = one["detections"], mirror(other["detections"], one["width"])
+        assert 0 < len(a["scores"]) <= 5
+        torch.testing.assert_close(a["scores"], b["scores"])
+        torch.testing.assert_close(a["boxes"], b["boxes"], atol=1e-3, rtol=0)
+        assert torch.equal(a["labels"], b["labels"])
+        assert torch.equal(a["masks"], b["masks"])
+    plain = writer(run, max_instances=5).predict_step(batch, 0)[0]["detections"]
+    assert model.settings["flip_tta"]
+    assert model.predict_step(batch, 0)[0]["detections"]["scores"][0] >= plain["scores"][0]
 
 
 def test_checkpoint_file_is_taken_too(run: Path) -> None:
@@ -131,3 +159,6 @@ def test_refusals_are_one_line_with_the_mend(run: Path, tmp_path: Path) -> None:
         writer(foreign)
     with pytest.raises(ValueError, match="object_parts is needed"):
         PseudoLabelWriter(run)
+    for name, value in (("score_threshold", 1.5), ("max_instances", 0), ("detections_per_part", 0)):
+        with pytest.raises(ValueError, match=rf"{name} \({value}\) must be"):
+            writer(run, **{name: value})

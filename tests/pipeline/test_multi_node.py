@@ -1,0 +1,123 @@
+"""Several nodes: two torchrun agents on this machine, one process each."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from datamodules.imagenet_folder import list_images
+from datamodules.pseudo_labels import read_labels
+from tests.pipeline.commands import PROJECT, stage_args
+
+SLURM = sorted((PROJECT / "configs" / "slurm").glob("*.sh"))
+
+
+def run_nodes(args: list[str], nodes: int = 2, timeout: float = 240) -> list[tuple[int, str]]:
+    """Runs `-m pipeline` under one torchrun a node: exit status and output of each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "torch.distributed.run"),
+                f"--nnodes={nodes}",
+                "--nproc-per-node=1",
+                f"--node-rank={rank}",
+                "--master-addr=127.0.0.1",
+                f"--master-port={port}",
+                *("-m", "pipeline", *args),
+                "--trainer.strategy=ddp",
+                "--trainer.devices=1",
+                f"--trainer.num_nodes={nodes}",
+            ],
+            cwd=PROJECT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        for rank in range(nodes)
+    ]
+    try:
+        outputs = [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return [(p.returncode, output) for p, output in zip(processes, outputs, strict=True)]
+
+
+def test_two_nodes_label_every_image_once(
+    finished_runs: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_runs / "stage1_segmenter", tmp_path / "stage1_segmenter")
+    args = stage_args("stage2_pseudolabels", shapes_root, tmp_path)
+    for code, output in run_nodes(args):
+        assert code == 0, output
+    run = tmp_path / "stage2_pseudolabels"
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["state"] == "complete"
+    shards = {f"labels/{shard:05d}.parquet" for shard in range(5)}
+    assert shards <= manifest["outputs"].keys()
+    assert not any(".claim" in path.name for path in (run / "labels").iterdir())
+    images = [key for key, _ in list_images(shapes_root / "imagenet" / "train")]
+    assert [row.key for row in read_labels(run)] == images
+
+
+def test_two_nodes_train_the_segmenter(
+    finished_runs: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    args = stage_args("stage1_segmenter", shapes_root, tmp_path, "--trainer.max_steps=2")
+    for code, output in run_nodes(args):
+        assert code == 0, output
+    run = tmp_path / "stage1_segmenter"
+    assert json.loads((run / "manifest.json").read_text())["state"] == "complete"
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 2
+
+
+@pytest.mark.parametrize("script", SLURM, ids=lambda path: path.stem)
+def test_slurm_script(script: Path, tmp_path: Path) -> None:
+    """Runs the script with stand-ins for SLURM's commands that print what they are given."""
+    for name in ("srun", "scontrol"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(script), "--trainer.max_epochs=3"],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "IMAGENET": "/data/imagenet",
+            "PINPP": "/data/pinpp",
+            "SLURM_JOB_NUM_NODES": "3",
+            "SLURM_NTASKS_PER_NODE": "8",
+        },
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    stage = script.stem
+    assert f"python -m pipeline {stage} " in done.stdout
+    words = done.stdout.split()
+    config = words[words.index("-c") + 1]
+    assert (PROJECT / config).is_file()
+    assert {
+        "--trainer.num_nodes=3",
+        "--trainer.devices=8",
+        "--data.init_args.imagenet=/data/imagenet",
+        "--trainer.max_epochs=3",
+        f"--trainer.default_root_dir=runs/{stage}",
+    } <= set(words)
+    options = [line for line in script.read_text().splitlines() if line.startswith("#SBATCH")]
+    assert "#SBATCH --requeue" in options
+    assert any("--signal=" in option for option in options)
