@@ -25,6 +25,7 @@ from pipeline.stage_outputs import (
     is_complete,
     mark_complete,
     plain_config,
+    read_manifest,
     refuse_changed_config,
     require_complete,
 )
@@ -85,8 +86,16 @@ class PipelineCLI(LightningCLI):
             requeued = any(self.run_folder.glob("hpc_ckpt_*.ckpt"))
             config.ckpt_path = "last" if last.is_file() and not requeued else None
         plain = plain_config(self._parser(self.subcommand), config)
+        self.again = self.subcommand == "validate" and (self.run_folder / "manifest.json").is_file()
+        if self.again:  # what the run left is measured again, whatever the trainer's settings
+            if config.ckpt_path is None:
+                config.ckpt_path = str(self.run_folder / "checkpoints" / "best.ckpt")
+            if not Path(config.ckpt_path).is_file():
+                raise FileNotFoundError(f"{config.ckpt_path} does not exist: run fit first")
+            trained = read_manifest(self.run_folder)["config"]
+            plain = trained | {part: plain[part] for part in ("model", "data")}
         refuse_changed_config(self.run_folder, plain)
-        if is_complete(self.run_folder, config, plain):
+        if not self.again and is_complete(self.run_folder, config, plain):
             raise StageComplete(self.run_folder)
         if needed := self._earlier_run():
             require_complete(*needed)
@@ -134,12 +143,16 @@ def main(args: list[str]) -> PipelineCLI | None:
     torch.set_float32_matmul_precision("high")
     # The stage comes before the arguments that Lightning parses, so both are given.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    # Epoch metrics are combined before they are logged; averaging them again could round them.
+    warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
     try:
         cli = PipelineCLI(args[0], args[1:])
     except StageComplete as complete:
         print(f"{complete} is complete; to run it again, give another NAME= or delete the folder")
         return None
     finished = cli.trainer.state.finished and not cli.trainer.interrupted
+    if cli.again:  # a fit that was cut stays so
+        finished = finished and read_manifest(cli.run_folder)["state"] == "complete"
     if finished and closes_run(cli.trainer) and (cli.run_folder / "manifest.json").is_file():
         mark_complete(cli.run_folder)
     return cli

@@ -10,8 +10,10 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.trainer.states import TrainerFn
+
+from pipeline.best_checkpoint import is_best
 
 PACKAGES = ("torch", "torchvision", "lightning", "timm", "pyautoattack", "torchattacks", "pyarrow")
 
@@ -153,6 +155,12 @@ class StageOutputs(SaveConfigCallback):
     `mark_complete` once the stage has ended well.
     """
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leaves configuration and manifest of a run alone that is only measured again."""
+        made = (Path(trainer.default_root_dir) / "manifest.json").is_file()
+        if not trainer.strategy.broadcast(stage == "validate" and made):
+            super().setup(trainer, pl_module, stage)
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes the vocabulary and the running manifest (rank 0 only)."""
         root = Path(trainer.default_root_dir)
@@ -171,23 +179,19 @@ class StageOutputs(SaveConfigCallback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the validation metrics of the best checkpoint in `metrics.json`."""
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or not is_best(trainer) or not trainer.is_global_zero:
             return
-        for checkpoint in trainer.checkpoint_callbacks:
-            monitor = getattr(checkpoint, "monitor", None)
-            if not isinstance(checkpoint, ModelCheckpoint) or monitor is None:
-                continue
-            current = trainer.callback_metrics.get(monitor)
-            # all ranks ask, as they decide together
-            best = current is not None and checkpoint.check_monitor_top_k(trainer, current)
-            if best and trainer.is_global_zero:
-                metrics = {
-                    name.removeprefix("val/"): float(value)
-                    for name, value in trainer.callback_metrics.items()
-                    if name.startswith("val/")
-                }
-                position = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-                write_json(Path(trainer.default_root_dir) / "metrics.json", metrics | position)
+        path = Path(trainer.default_root_dir) / "metrics.json"
+        metrics = {
+            name.removeprefix("val/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        position = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        if trainer.state.fn == TrainerFn.VALIDATING and path.is_file():
+            old = json.loads(path.read_text())  # the fit knows where its best checkpoint was
+            position = {name: old[name] for name in position if name in old}
+        write_json(path, metrics | position)
 
 
 def mark_complete(run: Path) -> None:

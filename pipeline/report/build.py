@@ -19,13 +19,8 @@ from pipeline.report.examples import read_examples
 from pipeline.report.figures import legend_of, show_parts
 from pipeline.report.palette import part_colours
 from pipeline.report.samples import pick_samples
-from pipeline.report.tables import (
-    StageFacts,
-    label_facts,
-    read_json,
-    result_table,
-    stage_facts,
-)
+from pipeline.report.segmenter import COLUMNS, category_tables, segmenter_rows
+from pipeline.report.tables import label_facts, read_json, result_table, stage_facts
 from pipeline.stage_outputs import read_manifest
 
 SEGMENTER, LABELS = "stage1_segmenter", "stage2_pseudolabels"
@@ -69,7 +64,9 @@ def _evaluations(runs: Path, models: Sequence[str]) -> tuple[list[Path], list[st
 def _curves(stages: Sequence[Path]) -> list[dict[str, str]]:
     drawn = []
     for run in stages:
-        if curves := read_curves(run):
+        # an AP of -1 throughout had nothing to measure
+        curves = {tag: c for tag, c in read_curves(run).items() if (c.values != -1).any()}
+        if curves:
             svg = base64.b64encode(draw_curves(curves)).decode()
             drawn.append({"name": run.name, "uri": f"data:image/svg+xml;base64,{svg}"})
     return drawn
@@ -145,17 +142,6 @@ def _examples(folders: Sequence[Path]) -> list[dict[str, Any]]:
     return groups
 
 
-def _segmenter_ap(facts: Sequence[StageFacts]) -> list[dict[str, Any]]:
-    """AP and AP50 in percent, without and with the filter; empty when not measured."""
-    metrics = next((one.metrics for one in facts if one.name == SEGMENTER), {})
-    ends = {False: "", True: "_filtered"}
-    rows = [
-        {"filter": on, "ap": metrics.get(f"segm_AP{end}"), "ap50": metrics.get(f"segm_AP50{end}")}
-        for on, end in ends.items()
-    ]
-    return [row for row in rows if row["ap"] is not None or row["ap50"] is not None]
-
-
 def build_report(
     runs: Path,
     out: Path | None = None,
@@ -207,7 +193,9 @@ def build_report(
         missing=missing,
         not_evaluated=not_evaluated,
         results=result_table(summaries),
-        ap=_segmenter_ap(facts),
+        ap=segmenter_rows(next((f.metrics for f in facts if f.name == SEGMENTER), {})),
+        ap_columns=list(COLUMNS),
+        categories=category_tables(runs / SEGMENTER),
         ap_on_val=bool(_data_arguments(runs / SEGMENTER).get("pinpp_val")),
         labels=label_facts(runs / LABELS),
         gallery=gallery,

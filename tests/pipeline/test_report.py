@@ -17,6 +17,7 @@ from pipeline import published
 from pipeline.report.build import build_report, main
 from pipeline.report.curves import draw_curves, group_curves, read_curves
 from pipeline.report.examples import read_examples
+from pipeline.report.segmenter import category_tables, segmenter_rows
 from pipeline.report.tables import label_facts, result_table, stage_facts
 from pipeline.stage_outputs import write_json
 
@@ -98,6 +99,19 @@ def write_evaluation(folder: Path, clean: float, robust: float, vocabulary: Part
     )
 
 
+def category_content() -> dict[str, object]:
+    """Twenty parts of ten objects, part 13 without ground truth."""
+
+    def row(number: int, name: str, **values: object) -> dict[str, object]:
+        keys = ("AP", "AP50", "AP_filtered", "AP50_filtered", "IoU_filtered")
+        figures = dict.fromkeys(keys, None if number == 13 else number / 40)
+        return {"object": name, "images": number, "masks": 2 * number} | values | figures
+
+    parts = [row(i, f"object{i // 2}", part=f"part{i}") for i in range(20)]
+    objects = [row(i, f"object{i}", object_AP_filtered=i / 20) for i in range(10)]
+    return {"score_threshold": 0.0, "objects": objects, "parts": parts}
+
+
 @pytest.fixture(scope="module")
 def runs(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
@@ -107,7 +121,9 @@ def runs(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary.save(segmenter / "vocabulary.json")
     write_events(segmenter, ["train/loss", "val/segm_AP", "val/segm_AP_filtered"])
     values = {"segm_AP": 0.371, "segm_AP50": 0.642, "segm_AP_filtered": 0.463}
+    values |= {"segm_AP75_filtered": 0.412, "segm_APl": -1.0, "object_AP_filtered": 0.537}
     write_json(segmenter / "metrics.json", values | {"segm_AP50_filtered": 0.794, "epoch": 3})
+    write_json(segmenter / "per_category.json", category_content())
     write_manifest(labels)
     write_labels(labels, shapes_root, vocabulary)
     write_json(labels / "quality.json", {"miou_filtered": 0.7125, "miou_unfiltered": 0.6031})
@@ -149,11 +165,37 @@ def test_page_is_whole_and_self_contained(runs: Path, shapes_root: Path, tmp_pat
     assert "alert(1)" in page.text
     for words in ("37.1", "64.2", "46.3", "79.4", "54.0", "n=16", "0.713", "0.603"):
         assert words in page.text
+    for words in ("41.2", "53.7", published.AP_SCALE_NOTE, "40.7", "58.6", "object9 : part19"):
+        assert words in page.text
     for words in (published.SCALE_NOTE, "39.1", "deadbeef", "f00dfeed", "2.11.0", "(running)"):
         assert words in page.text
     vocabulary = PartVocabulary.from_pinpp(shapes_root / "pinpp", shapes_root / "imagenet")
     assert sum(name.split(":")[1] in page.text for name in vocabulary.parts) > 6
     assert "not run" not in page.text
+
+
+def test_worst_and_best_categories(runs: Path, tmp_path: Path) -> None:
+    parts, objects = category_tables(runs / "stage1_segmenter", count=3)
+    assert [name for name, _ in parts.groups] == ["worst", "best"]
+    named = [[row["part"] for row in rows] for _, rows in parts.groups]
+    assert named == [["part0", "part1", "part2"], ["part19", "part18", "part17"]]
+    assert (parts.total, objects.total) == (19, 10)
+    assert "object_AP_filtered" in objects.columns.values()
+    # no category is shown twice
+    few, _ = category_tables(runs / "stage1_segmenter", count=12)
+    assert [len(rows) for _, rows in few.groups] == [12, 7]
+    assert category_tables(tmp_path) == []
+    write_json(tmp_path / "per_category.json", {"parts": []})
+    with pytest.raises(ValueError, match=r"per_category\.json lacks 'objects'"):
+        category_tables(tmp_path)
+
+
+def test_ap_of_the_run_in_percent() -> None:
+    assert segmenter_rows({"epoch": 3.0}) == []
+    (row,) = segmenter_rows({"segm_AP_filtered": 0.25, "segm_APl_filtered": -1.0})
+    assert row.filter
+    assert row.values["AP"] == 25
+    assert row.values["AP large"] is None
 
 
 def test_page_says_what_has_not_run(tmp_path: Path) -> None:
