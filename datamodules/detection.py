@@ -14,8 +14,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from datamodules.imagenet_folder import read_image
 from datamodules.part_labels import ImageParts, decode_masks
 from datamodules.part_vocabulary import PartVocabulary
-from datamodules.pinpp import read_annotations, split_annotations
-from datamodules.sampling import EpochSampler
+from datamodules.pinpp import read_annotations, read_split, split_annotations
+from datamodules.sampling import EpochSampler, repeat_factors
 from datamodules.transforms import DetectionAugmentation, boxes_of
 
 MIN_AREA = 4  # pixels that a part must keep after the augmentation
@@ -49,6 +49,10 @@ class DetectionDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
         """One sample; the same (epoch, index) gives the same one in any process.
 
+        Args:
+            item: epoch and index; `i + c * len(self)` is the copy c of image i, which has an
+                augmentation of its own.
+
         Returns:
             `image (3, H, W)` uint8; `target` with `boxes (N, 4)` x1, y1, x2, y2 in pixels,
             `labels (N,)` part ids, `masks (N, H, W)` uint8; `label`; `key`.
@@ -57,7 +61,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
             ValueError: if the image cannot be decoded or has another size than annotated.
         """
         epoch, index = item
-        parts = self.annotations[index]
+        parts = self.annotations[index % len(self)]
         picture = read_image(self.images / parts.key)
         if picture.size != (parts.width, parts.height):
             raise ValueError(
@@ -83,7 +87,8 @@ class PartDetectionData(LightningDataModule):
     """Training and validation images of the part segmenter.
 
     With `pinpp_val` all of `pinpp` is trained on and AP is measured on those images; without
-    it a seeded tenth of every category is held out (PartImageNet++ §3.2, table 5).
+    it a seeded tenth of every category is held out (PartImageNet++ §3.2, table 5), or what
+    `split` says.
 
     Args:
         imagenet: folder with `train/` and `val/`.
@@ -96,13 +101,19 @@ class PartDetectionData(LightningDataModule):
         flip: probability of a horizontal flip.
         scale: range of the scale jitter.
         photometric: probability of a colour change.
+        canvas: side of the square of the large-scale jitter in pixels, see
+            `DetectionAugmentation`; None keeps the size of every image.
+        repeat_threshold: images of parts that are on a smaller fraction of the images are shown
+            more often (`repeat_factors`; LVIS uses 0.001); 0 shows every image once an epoch.
+        split: JSON file `{"train": [keys], "val": [keys]}` of a split of `pinpp`.
 
     Attributes:
         vocabulary: object and part categories, there from the start.
 
     Raises:
-        FileNotFoundError: if a folder or a listed image is missing.
-        ValueError: if annotations cannot be read or none are left to train on.
+        FileNotFoundError: if a folder, the split file or a listed image is missing.
+        ValueError: if annotations cannot be read or none are left to train on, or both
+            `pinpp_val` and `split` are given.
     """
 
     def __init__(
@@ -117,8 +128,20 @@ class PartDetectionData(LightningDataModule):
         flip: float = 0.5,
         scale: tuple[float, float] = (0.75, 1.25),
         photometric: float = 0.5,
+        canvas: int | None = None,
+        repeat_threshold: float = 0.0,
+        split: Path | None = None,
     ) -> None:
         super().__init__()
+        if split is not None and pinpp_val is not None:
+            raise ValueError(
+                f"split {split} says what to validate on, and so does pinpp_val {pinpp_val}: "
+                "give one of them"
+            )
+        if split is not None and not split.is_file():
+            raise FileNotFoundError(f"split file {split} does not exist")
+        if not 0 <= repeat_threshold <= 1:
+            raise ValueError(f"repeat_threshold {repeat_threshold} is not in [0, 1]")
         self.imagenet = imagenet
         self.pinpp = pinpp
         self.pinpp_val = pinpp_val
@@ -126,7 +149,9 @@ class PartDetectionData(LightningDataModule):
         self.val_batch_size = val_batch_size
         self.num_workers = num_workers
         self.seed = seed
-        self.augmentation = DetectionAugmentation(flip, scale, photometric)
+        self.augmentation = DetectionAugmentation(flip, scale, photometric, canvas)
+        self.repeat_threshold = repeat_threshold
+        self.split = split
         self.vocabulary = PartVocabulary.from_pinpp(pinpp, imagenet)
         self.train_set: DetectionDataset | None = None
         self.val_set: DetectionDataset | None = None
@@ -136,14 +161,35 @@ class PartDetectionData(LightningDataModule):
         """Which parts occur on which object: bool `(num_objects, K + 1)`."""
         return self.vocabulary.object_parts
 
+    @property
+    def image_counts(self) -> Tensor:
+        """Number of training images with each class, int64 `(K + 1,)`; 0 for the background."""
+        counts = torch.zeros(self.object_parts.shape[1], dtype=torch.int64)
+        for classes in self._classes():
+            counts[list(classes)] += 1
+        return counts
+
+    @property
+    def split_keys(self) -> dict[str, list[str]]:
+        """Keys of the images that are trained (`train`) and validated (`val`) on."""
+        sets = {"train": self.train_set, "val": self.val_set}
+        return {
+            name: [parts.key for parts in dataset.annotations]
+            for name, dataset in sets.items()
+            if dataset is not None
+        }
+
     def setup(self, stage: str) -> None:
         """Reads the annotations once; called by the trainer."""
         if self.train_set is not None:
             return
         train = self.imagenet / "train"
         annotations = read_annotations(self.pinpp, self.vocabulary, train)
-        if self.pinpp_val is None:
-            held_out, val = split_annotations(annotations, "val", self.seed), train
+        val = train
+        if self.split is not None:
+            annotations, held_out = read_split(self.split, annotations)
+        elif self.pinpp_val is None:
+            held_out = split_annotations(annotations, "val", self.seed)
             annotations = split_annotations(annotations, "train", self.seed)
         else:
             val = self.imagenet / "val"
@@ -164,12 +210,20 @@ class PartDetectionData(LightningDataModule):
         """Every validation image once, spread over the ranks."""
         return self._loader(self.val_set, self.val_batch_size, shuffle=False)
 
+    def _classes(self) -> list[set[int]]:
+        """The parts on each training image."""
+        assert self.train_set is not None, "setup() comes first"
+        return [{i.part for i in parts.instances} for parts in self.train_set.annotations]
+
     def _loader(
         self, dataset: DetectionDataset | None, batch_size: int, shuffle: bool
     ) -> DataLoader[dict[str, Any]]:
         assert dataset is not None, "setup() comes first"
+        repeats = None
+        if shuffle and self.repeat_threshold > 0:
+            repeats = repeat_factors(self._classes(), self.repeat_threshold)
         sampler = EpochSampler.for_trainer(
-            self.trainer, len(dataset), batch_size, self.seed, shuffle
+            self.trainer, len(dataset), batch_size, self.seed, shuffle, repeats
         )
         return DataLoader(
             dataset,

@@ -1,6 +1,8 @@
 """Order of the training items: a permutation of (seed, epoch), sharded by rank, resumable."""
 
-from collections.abc import Iterator
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +25,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
         shuffle: a new permutation every epoch; False keeps the order 0, 1, 2, ...
         rank: this process, in [0, world_size).
         world_size: number of processes.
+        repeats: how often each item is handed out in an epoch on average, `(num_items,)`, at
+            least 1; see `repeat_factors`. An epoch hands an item out that often, rounded down or
+            up by chance. Copy c of item i comes as index `i + c * num_items`, so that each copy
+            can be augmented in its own way. All epochs are equally long.
 
     Attributes:
         epoch: epoch of the next iteration, set by `set_epoch`.
@@ -30,7 +36,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
             The length stays that of the whole epoch, as Lightning's loops expect.
 
     Raises:
-        ValueError: if `num_items` or `batch_size` is not positive or `rank` is out of range.
+        ValueError: if `num_items` or `batch_size` is not positive, `rank` is out of range,
+            or `repeats` does not fit.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         shuffle: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        repeats: np.ndarray | None = None,
     ) -> None:
         if num_items < 1 or batch_size < 1:
             raise ValueError(
@@ -49,7 +57,13 @@ class EpochSampler(Sampler[tuple[int, int]]):
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not in [0, world_size={world_size})")
+        if repeats is not None and (len(repeats) != num_items or min(repeats) < 1 or not shuffle):
+            raise ValueError(
+                f"repeats must be {num_items} numbers from 1 on, of a shuffled sampler"
+            )
         self.num_items = num_items
+        self.repeats = repeats
+        self.num_drawn = num_items if repeats is None else math.ceil(math.fsum(repeats))
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
@@ -66,6 +80,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         batch_size: int,
         seed: int = 0,
         shuffle: bool = True,
+        repeats: np.ndarray | None = None,
     ) -> Self:
         """Sampler of this rank; a shuffled one starts where the loaded checkpoint stopped.
 
@@ -79,10 +94,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
             batch_size: items in a batch of one rank.
             seed: seed of the permutations.
             shuffle: as in the class.
+            repeats: as in the class.
         """
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        sampler = cls(num_items, batch_size, seed, shuffle, rank, world_size, repeats)
         if trainer is None:
-            return cls(num_items, batch_size, seed, shuffle)
-        sampler = cls(num_items, batch_size, seed, shuffle, trainer.global_rank, trainer.world_size)
+            return sampler
         if not shuffle:
             return sampler
         epochs: Any = trainer.fit_loop.epoch_progress.current
@@ -109,7 +126,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.num_items)
         if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_items)
+            generator = np.random.default_rng((self.seed, self.epoch))
+            order = generator.permutation(self.num_items)
+            if self.repeats is not None:
+                order = generator.permutation(_with_copies(order, self.repeats, generator))
             order = np.resize(order, len(self) * self.world_size)
         mine = order[self.rank :: self.world_size][self.start_batch * self.batch_size :]
         epoch = self.epoch
@@ -118,5 +138,37 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __len__(self) -> int:
         if self.shuffle:
-            return -(-self.num_items // self.world_size)
+            return -(-self.num_drawn // self.world_size)
         return len(range(self.rank, self.num_items, self.world_size))
+
+
+def repeat_factors(classes: Sequence[Collection[int]], threshold: float) -> np.ndarray:
+    """How often each image is to be shown in an epoch, so that rare classes are seen more.
+
+    Repeat-factor sampling of LVIS (Gupta et al. 2019, appendix): a class that a fraction f of
+    the images shows has r = max(1, sqrt(threshold / f)), an image the largest r of its classes.
+
+    Args:
+        classes: the classes that each image shows; an image without any has factor 1.
+        threshold: fraction of images below which a class is repeated, in [0, 1]; 0 is off.
+
+    Returns:
+        float64 `(len(classes),)`, at least 1.
+    """
+    counts = Counter(c for shown in classes for c in set(shown))
+    factors = {c: math.sqrt(threshold * len(classes) / n) for c, n in counts.items()}
+    return np.array([max((factors[c] for c in shown), default=1.0) for shown in classes]).clip(1)
+
+
+def _with_copies(
+    order: np.ndarray, repeats: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Every item `repeats` times, rounded by chance so that the total hardly varies.
+
+    One random offset rounds the running sum of the repeats in a random order (systematic
+    sampling): each item's own count has the wanted mean, and the epoch's length is known.
+    """
+    ends = np.floor(np.cumsum(repeats[order]) + generator.random()).astype(np.int64)
+    copies = np.diff(ends, prepend=0)
+    rank = np.arange(ends[-1]) - np.repeat(ends - copies, copies)
+    return np.repeat(order, copies) + rank * len(order)

@@ -12,24 +12,35 @@ from torchvision.transforms import v2
 class DetectionAugmentation:
     """Flip, scale jitter and mild colour changes of an image with its masks.
 
-    The jitter resizes, then crops or pads at a random place, so that the image keeps its size
-    (the large-scale jitter of Ghiasi et al. 2021 on the image's own canvas).
+    The jitter resizes, then crops or pads at a random place, so that the image keeps its size;
+    with `canvas` every image gets that size, which with a scale of (0.1, 2) is the large-scale
+    jitter of Ghiasi et al. 2021. With scale (1, 1), photometric 0 and no canvas only the flip
+    is left: the authors' flip + shortest edge, as the network does the resizing.
 
     Args:
         flip: probability of a horizontal flip.
         scale: lowest and highest factor of the scale jitter; (1, 1) turns it off.
         photometric: probability of a colour change.
+        canvas: side of the square that every image becomes, in pixels: factor 1 of the jitter
+            fits the image into it. None keeps the image's own size.
 
     Raises:
-        ValueError: if the scale range is empty or not positive.
+        ValueError: if the scale range is empty or not positive, or the canvas is.
     """
 
     def __init__(
-        self, flip: float = 0.5, scale: tuple[float, float] = (0.75, 1.25), photometric: float = 0.5
+        self,
+        flip: float = 0.5,
+        scale: tuple[float, float] = (0.75, 1.25),
+        photometric: float = 0.5,
+        canvas: int | None = None,
     ) -> None:
         if not 0 < scale[0] <= scale[1]:
             raise ValueError(f"scale {scale} must be (low, high) with 0 < low <= high")
+        if canvas is not None and canvas < 1:
+            raise ValueError(f"canvas {canvas} must be a positive number of pixels")
         self.scale = scale
+        self.canvas = canvas
         colour = v2.RandomPhotometricDistort(
             brightness=(0.9, 1.1), contrast=(0.8, 1.2), saturation=(0.8, 1.2), hue=(-0.02, 0.02)
         )
@@ -52,7 +63,9 @@ class DetectionAugmentation:
             torch.manual_seed(int(words[0]))
             image, masks = self.flip_and_colour(image, masks)
             height, width = image.shape[-2:]
-            if self.scale[0] < self.scale[1]:
+            if self.canvas is not None:
+                height = width = self.canvas
+            if self.scale[0] < self.scale[1] or self.canvas is not None:
                 image, masks = v2.ScaleJitter((height, width), self.scale)(image, masks)
                 crop = v2.RandomCrop((height, width), pad_if_needed=True, fill={
                     tv_tensors.Image: 114, tv_tensors.Mask: 0

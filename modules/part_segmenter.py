@@ -1,6 +1,7 @@
 """Stage 1: the part segmenter (PartImageNet++ §4.1)."""
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,10 +11,10 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from modules.coco_ap import CocoMaskAP
-from modules.networks.mask_rcnn import PartMaskRCNN
+from modules.coco_ap import CocoMaskAP, MaskMetrics
+from modules.layer_decay import parameter_groups
 from modules.networks.part_roi_heads import Detections
-from modules.networks.timm_fpn import TimmFPN
+from modules.networks.segmenter_engines import segmenter_network
 
 UNFILTERED, FILTERED = "", "_filtered"
 
@@ -21,8 +22,9 @@ UNFILTERED, FILTERED = "", "_filtered"
 class PartSegmenter(LightningModule):
     """Mask R-CNN with one class per part category, trained on human part masks.
 
-    Validation logs COCO mask AP (`val/segm_AP`, `val/segm_AP50`) and the same with the category
-    filter (`val/segm_AP_filtered`, `val/segm_AP50_filtered`), both from one pass.
+    Validation logs COCO mask AP (`val/segm_AP`, `segm_AP50`, `segm_AP75`, `segm_APs`, `segm_APm`,
+    `segm_APl`, -1 where no mask has the size) and the same with the category filter
+    (`val/segm_AP_filtered`, ...), both from one pass; `mask_metrics` keeps them by part.
 
     A checkpoint's `hyper_parameters` with the vocabulary's matrix rebuild the network:
     `PartSegmenter(**hyper_parameters, object_parts=...)`; nothing is downloaded then.
@@ -43,13 +45,26 @@ class PartSegmenter(LightningModule):
         rois_per_image: proposals sampled for the losses of each image.
         score_threshold: detections need a higher score, in [0, 1].
         detections_per_image: at most this many detections.
+        engine: `torchvision`, or `detectron2` where that optional package is installed.
+        rpn_convs: 3x3 convolutions of the region proposal network.
+        head_norm: normalisation in pyramid, box and mask head: "" for none, "GN", "BN" or
+            "SyncBN"; with one the box head has four convolutions and one layer.
+        class_loss: `softmax` cross-entropy, or the `federated` sigmoid loss (Zhou et al. 2021),
+            which weighs classes by the `image_counts` of the data module.
+        detections_per_part: under the category filter, at most this many detections for every
+            part of the object (and never more than `detections_per_image`); None for no cap.
+        grad_checkpointing: recompute the backbone's blocks in the backward pass, less memory.
+        layer_decay: factor of the learning rate from one backbone layer to the one before it,
+            in (0, 1]; 1 trains all layers at the same rate.
+        decay_norms: False exempts biases, norms and position embeddings from weight decay.
         optimizer: makes the optimiser from the parameters.
         warmup_steps: optimiser steps of linear warm-up.
         schedule: after the warm-up, cosine to zero, or a tenth of the rate at each milestone.
         milestones: fractions of the training for `schedule: multistep`.
 
     Raises:
-        ValueError: if `object_parts` is missing or not such a matrix, or the backbone is unfit.
+        ValueError: if `object_parts` is missing or not such a matrix, the backbone is unfit,
+            or detectron2 is chosen and not installed.
         FileNotFoundError: if `weights` does not exist.
     """
 
@@ -71,6 +86,14 @@ class PartSegmenter(LightningModule):
         rois_per_image: int = 512,
         score_threshold: float = 0.05,
         detections_per_image: int = 100,
+        engine: Literal["torchvision", "detectron2"] = "torchvision",
+        rpn_convs: int = 1,
+        head_norm: Literal["", "BN", "SyncBN", "GN"] = "",
+        class_loss: Literal["softmax", "federated"] = "softmax",
+        detections_per_part: int | None = None,
+        grad_checkpointing: bool = False,
+        layer_decay: float = 1.0,
+        decay_norms: bool = True,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         warmup_steps: int = 100,
         schedule: Literal["cosine", "multistep"] = "cosine",
@@ -80,8 +103,13 @@ class PartSegmenter(LightningModule):
         # What is left out is either no plain value or would start a download when rebuilt.
         self.save_hyperparameters(ignore=["object_parts", "optimizer", "pretrained", "weights"])
         self.register_buffer("object_parts", _checked(object_parts), persistent=False)
-        self.network = PartMaskRCNN(
-            TimmFPN(backbone, fpn_channels, pretrained, weights),
+        self.network = segmenter_network(
+            engine,
+            backbone,
+            pretrained,
+            weights,
+            fpn_channels,
+            grad_checkpointing,
             num_classes=self.object_parts.shape[1],
             mask_channels=mask_channels,
             box_head_dim=box_head_dim,
@@ -90,9 +118,16 @@ class PartSegmenter(LightningModule):
             anchor_sizes=anchor_sizes,
             rpn_proposals=rpn_proposals,
             rois_per_image=rois_per_image,
+            rpn_convs=rpn_convs,
+            head_norm=head_norm,
+            class_loss=class_loss,
             score_threshold=score_threshold,
             detections_per_image=detections_per_image,
+            detections_per_part=detections_per_part,
         )
+        self.class_loss = class_loss
+        self.layer_decay = layer_decay
+        self.decay_norms = decay_norms
         # A plain function, as the average of the weights deep-copies the module: the callable that
         # the command line makes drags its parser along.
         self.optimizer = lambda parameters: optimizer(parameters)
@@ -100,6 +135,19 @@ class PartSegmenter(LightningModule):
         self.schedule = schedule
         self.milestones = milestones
         self.average_precision = CocoMaskAP((UNFILTERED, FILTERED))
+        self.mask_metrics: dict[str, MaskMetrics] = {}  # of the last validation, by suffix
+
+    def setup(self, stage: str) -> None:
+        """Hands the class frequencies of the training images to the federated loss."""
+        if stage != "fit" or self.class_loss != "federated":
+            return
+        counts = getattr(getattr(self.trainer, "datamodule", None), "image_counts", None)
+        if counts is None:
+            raise ValueError(
+                "class_loss 'federated' needs a data module with `image_counts`: train with "
+                "PartDetectionData or choose class_loss 'softmax'"
+            )
+        self.network.set_class_counts(counts)
 
     def predict(self, images: list[Tensor], labels: Tensor | None) -> list[Detections]:
         """Part masks of images; the module must be in eval mode.
@@ -110,7 +158,7 @@ class PartSegmenter(LightningModule):
 
         Returns:
             For each image `boxes (N, 4)` as x1, y1, x2, y2 in pixels, `labels (N,)` part ids in
-            1..K, `scores (N,)` of the full soft-max, `masks (N, H, W)` bool; by falling score.
+            1..K, `scores (N,)` of the full distribution, `masks (N, H, W)` bool; by falling score.
         """
         allowed = None if labels is None else self.object_parts[labels]
         return self.network.detect(_as_float(images), [allowed])[0]
@@ -128,28 +176,42 @@ class PartSegmenter(LightningModule):
         """Starts a new measurement."""
         self.average_precision.reset()
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Detects with and without the filter; the backbone and the box head run once."""
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, list[Detections]]:
+        """Detects with and without the filter; the backbone and the box head run once.
+
+        Returns:
+            The detections of each image, as `predict` gives them, by the suffix of their metrics.
+        """
         filters = [None, self.object_parts[batch["label"]]]
         plain, filtered = self.network.detect(_as_float(batch["image"]), filters)
         for i, key in enumerate(batch["key"]):
             found = {UNFILTERED: plain[i], FILTERED: filtered[i]}
             self.average_precision.update(key, batch["target"][i], found)
+        return {UNFILTERED: plain, FILTERED: filtered}
 
     def on_validation_epoch_end(self) -> None:
-        """Logs AP and AP50, the same values on every rank."""
-        for suffix, values in self.average_precision.compute().items():
+        """Logs AP, AP50, AP75, APs, APm and APl, the same values on every rank."""
+        self.mask_metrics = self.average_precision.compute()
+        for suffix, metrics in self.mask_metrics.items():
+            values = asdict(metrics.summary())
             self.log_dict({f"val/segm_{name}{suffix}": v for name, v in values.items()})
         self.average_precision.reset()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser with linear warm-up, then cosine or multistep, per step."""
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer(self._parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group.get("lr_scale", 1.0)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._factor(step))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _parameter_groups(self) -> Any:
+        if self.layer_decay == 1 and self.decay_norms:
+            return self.parameters()
+        return parameter_groups(self.network, self.layer_decay, self.decay_norms)
 
     def _factor(self, step: int) -> float:
         """Learning rate at `step` relative to the optimiser's own."""

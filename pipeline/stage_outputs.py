@@ -166,6 +166,8 @@ class StageOutputs(SaveConfigCallback):
         root = Path(trainer.default_root_dir)
         vocabulary = trainer.datamodule.vocabulary  # type: ignore[attr-defined]
         vocabulary.save(root / "vocabulary.json")
+        if keys := getattr(trainer.datamodule, "split_keys", None):  # type: ignore[attr-defined]
+            write_json(root / "split.json", keys)
         manifest = {
             "stage": root.name,
             "state": "running",

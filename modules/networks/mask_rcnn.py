@@ -5,20 +5,34 @@ the post-processing, and a mask is computed for the one class that needs it inst
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import (
+    FastRCNNConvFCHead,
+    FastRCNNPredictor,
+    TwoMLPHead,
+)
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from modules.networks.part_roi_heads import ClassMaskPredictor, Detections, PartRoIHeads
-from modules.networks.timm_fpn import TimmFPN
+from modules.networks.timm_fpn import TimmFPN, norm_layer
 
 LEVELS = ["0", "1", "2", "3"]
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
+
+
+class Float32RPNHead(RPNHead):
+    """RPN head whose outputs are float32, so that under mixed precision boxes stay exact."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Objectness and box regression maps of each pyramid level."""
+        objectness, regression = super().forward(x)
+        return [y.float() for y in objectness], [y.float() for y in regression]
 
 
 class PartMaskRCNN(nn.Module):
@@ -36,6 +50,11 @@ class PartMaskRCNN(nn.Module):
         rois_per_image: proposals sampled for the losses of each image.
         score_threshold: detections need a higher score, in [0, 1].
         detections_per_image: at most this many detections, the best ones.
+        rpn_convs: 3x3 convolutions of the region proposal network.
+        head_norm: normalisation in the box and the mask head, see `norm_layer`; with one the
+            box head is four convolutions and one layer (Wu and He 2018) instead of two layers.
+        class_loss: `softmax`, or `federated` (Zhou et al. 2021): sigmoid scores, class 0 unused.
+        detections_per_part: under a filter, at most this many detections for every allowed part.
     """
 
     def __init__(
@@ -52,6 +71,10 @@ class PartMaskRCNN(nn.Module):
         rois_per_image: int,
         score_threshold: float,
         detections_per_image: int,
+        rpn_convs: int = 1,
+        head_norm: str = "",
+        class_loss: Literal["softmax", "federated"] = "softmax",
+        detections_per_part: int | None = None,
     ) -> None:
         super().__init__()
         channels = backbone.out_channels
@@ -62,18 +85,34 @@ class PartMaskRCNN(nn.Module):
         self.transform = GeneralizedRCNNTransform(min_size, max_size, [0.0] * 3, [1.0] * 3)
         self.backbone = backbone
         self.rpn = RegionProposalNetwork(
-            anchors, RPNHead(channels, len(ASPECT_RATIOS)), 0.7, 0.3, 256, 0.5, kept, kept, 0.7
-        )
+            anchors,
+            Float32RPNHead(channels, len(ASPECT_RATIOS), rpn_convs),
+            0.7, 0.3, 256, 0.5, kept, kept, 0.7,
+        )  # fmt: skip
+        norm = norm_layer(head_norm)
+        box_head: nn.Module = TwoMLPHead(channels * 7**2, box_head_dim)
+        if norm is not None:
+            box_head = FastRCNNConvFCHead((channels, 7, 7), [channels] * 4, [box_head_dim], norm)
         self.roi_heads = PartRoIHeads(
             MultiScaleRoIAlign(LEVELS, output_size=7, sampling_ratio=2),
-            TwoMLPHead(channels * 7**2, box_head_dim),
+            box_head,
             FastRCNNPredictor(box_head_dim, num_classes),
             0.5, 0.5, rois_per_image, 0.25, None,
             score_threshold, 0.5, detections_per_image,
             MultiScaleRoIAlign(LEVELS, output_size=14, sampling_ratio=2),
-            MaskRCNNHeads(channels, list(mask_channels), 1),
+            MaskRCNNHeads(channels, list(mask_channels), 1, norm),
             ClassMaskPredictor(mask_channels[-1], mask_channels[-1], num_classes),
+            class_loss=class_loss,
+            detections_per_part=detections_per_part,
         )  # fmt: skip
+
+    def set_class_counts(self, counts: Tensor) -> None:
+        """Number of training images with each class `(K + 1,)`, for the federated loss."""
+        self.roi_heads.class_counts.copy_(counts)
+
+    def layer_ids(self) -> dict[str, int]:
+        """Depth of the backbone's parameters, for layer-wise decay of the learning rate."""
+        return {f"backbone.{name}": layer for name, layer in self.backbone.layer_ids().items()}
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Losses of a batch, to be summed.
@@ -104,7 +143,7 @@ class PartMaskRCNN(nn.Module):
 
         Returns:
             For each filter and image `boxes (N, 4)` in pixels, `labels (N,)` in 1..K,
-            `scores (N,)` of the full soft-max, `masks (N, H, W)` bool, by falling score.
+            `scores (N,)` of the full distribution, `masks (N, H, W)` bool, by falling score.
         """
         original = [(image.shape[-2], image.shape[-1]) for image in images]
         batch, _ = self.transform([self.backbone.normalisation(image) for image in images])

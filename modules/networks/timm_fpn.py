@@ -1,9 +1,14 @@
 """Feature pyramid over any timm network with four stages."""
 
+import math
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
@@ -23,6 +28,8 @@ class TimmFPN(nn.Module):
         channels: channels of every pyramid level.
         pretrained: start from timm's weights, which are downloaded.
         weights: a local file with the same weights, used instead of a download.
+        norm: normalisation of the pyramid's convolutions, see `norm_layer`.
+        grad_checkpointing: recompute the backbone's blocks in the backward pass.
 
     Attributes:
         normalisation: the layer that expects images in [0, 1]; apply it before padding.
@@ -30,7 +37,8 @@ class TimmFPN(nn.Module):
 
     Raises:
         FileNotFoundError: if `weights` does not exist.
-        ValueError: if timm does not know the network or it lacks maps at strides 4, 8, 16, 32.
+        ValueError: if timm does not know the network, it lacks maps at strides 4, 8, 16, 32 or
+            cannot be recomputed block by block.
     """
 
     def __init__(
@@ -39,6 +47,8 @@ class TimmFPN(nn.Module):
         channels: int,
         pretrained: bool = False,
         weights: Path | None = None,
+        norm: str = "",
+        grad_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if not timm.is_model(backbone):
@@ -59,7 +69,10 @@ class TimmFPN(nn.Module):
                 f"backbone '{backbone}' gives maps at strides {body.feature_info.reduction()}"
                 f", Mask R-CNN needs {STRIDES}: choose a four-stage network (resnet, swin, ...)"
             )
+        self.backbone_name = backbone
         self.body = body
+        if grad_checkpointing:
+            _checkpoint(body)
         data = timm.data.resolve_model_data_config(body)
         self.normalisation = Normalise(data["mean"], data["std"])
         widths = body.feature_info.channels()
@@ -67,7 +80,9 @@ class TimmFPN(nn.Module):
         self.norms = nn.ModuleList(
             nn.LayerNorm(width) if self.channels_last else nn.Identity() for width in widths
         )
-        self.fpn = FeaturePyramidNetwork(widths, channels, extra_blocks=LastLevelMaxPool())
+        self.fpn = FeaturePyramidNetwork(
+            widths, channels, extra_blocks=LastLevelMaxPool(), norm_layer=norm_layer(norm)
+        )
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -77,5 +92,64 @@ class TimmFPN(nn.Module):
         """
         maps = [norm(x) for norm, x in zip(self.norms, self.body(images), strict=True)]
         if self.channels_last:
-            maps = [x.permute(0, 3, 1, 2).contiguous() for x in maps]
+            maps = [x.permute(0, 3, 1, 2) for x in maps]  # convolutions like this layout
         return self.fpn({str(level): x for level, x in enumerate(maps)})
+
+    def layer_ids(self) -> dict[str, int]:
+        """Depth of every parameter of the backbone: 0 for the stem, then one a block.
+
+        The grouping is timm's own (`group_matcher`).
+
+        Raises:
+            ValueError: if timm does not know the layers of this backbone.
+        """
+        # `features_only` renames the layers, so the grouping is asked of the whole network.
+        with torch.device("meta"):
+            whole: Any = timm.create_model(self.backbone_name, pretrained=False)
+        known: Any = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)
+        found = {}
+        for name, _ in self.body.named_parameters():
+            plain = name.removeprefix("model.")
+            spellings = (plain, re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", plain))
+            layer = next((known[s] for s in spellings if s in known), None)
+            if layer is None:
+                raise ValueError(
+                    f"timm does not say to which layer {name} of '{self.backbone_name}' belongs: "
+                    "set layer_decay to 1"
+                )
+            found[f"body.{name}"] = layer
+        return found
+
+
+def norm_layer(name: str) -> Callable[[int], nn.Module] | None:
+    """Normalisation layer for a number of channels.
+
+    Args:
+        name: "" for none, "GN" (32 groups at most), "BN" or "SyncBN".
+
+    Raises:
+        ValueError: if there is no such normalisation.
+    """
+    layers: dict[str, Callable[[int], nn.Module] | None] = {
+        "": None,
+        "GN": lambda channels: nn.GroupNorm(math.gcd(32, channels), channels),
+        "BN": nn.BatchNorm2d,
+        "SyncBN": nn.SyncBatchNorm,
+    }
+    if name not in layers:
+        raise ValueError(f"head_norm '{name}' is none of {list(layers)}")
+    return layers[name]
+
+
+def _checkpoint(body: Any) -> None:
+    """Turns gradient checkpointing on, per block where the stages can."""
+    stages = [m for m in body.modules() if m is not body and hasattr(m, "grad_checkpointing")]
+    for stage in stages:
+        stage.grad_checkpointing = True
+    if not stages:
+        try:
+            body.set_grad_checkpointing(True)
+        except AssertionError:
+            raise ValueError(
+                "timm cannot recompute this backbone's blocks: set grad_checkpointing to false"
+            ) from None

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,42 @@ def test_split_without_and_with_annotated_val(shapes_root: Path) -> None:
     assert whole.val_set.images.name == "val"
     keys = [key for batch in whole.val_dataloader() for key in batch["key"]]
     assert keys == [parts.key for parts in whole.val_set.annotations]
+
+
+def test_image_counts_and_split_keys(shapes_root: Path) -> None:
+    module = data(shapes_root)
+    assert module.image_counts.shape == (module.object_parts.shape[1],)
+    assert module.image_counts[0] == 0
+    for part in range(1, len(module.image_counts)):
+        shown = [p for p in module.train_set.annotations if part in {i.part for i in p.instances}]
+        assert module.image_counts[part] == len(shown)
+    assert module.split_keys["val"] == [parts.key for parts in module.val_set.annotations]
+
+
+def test_split_file(shapes_root: Path, tmp_path: Path) -> None:
+    usual = data(shapes_root).split_keys
+    swapped = {"train": usual["val"], "val": usual["train"]}
+    file = tmp_path / "split.json"
+    file.write_text(json.dumps(swapped))
+    assert data(shapes_root, split=file).split_keys == swapped
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        data(shapes_root, split=tmp_path / "nowhere.json")
+    with pytest.raises(ValueError, match="give one of them"):
+        data(shapes_root, split=file, pinpp_val=shapes_root / "val_parts")
+
+
+def test_copies_of_a_rare_image_are_augmented_on_their_own(shapes_root: Path) -> None:
+    module = data(shapes_root, repeat_threshold=1.0, canvas=64, scale=(0.1, 2.0))
+    total = len(module.train_set)
+    batches = list(module.train_dataloader())
+    keys = Counter(key for batch in batches for key in batch["key"])
+    assert sum(keys.values()) > total
+    assert max(keys.values()) > 1
+    assert {image.shape for batch in batches for image in batch["image"]} == {(3, 64, 64)}
+    first, copy = module.train_set[0, 2], module.train_set[0, 2 + total]
+    assert first["key"] == copy["key"]
+    assert not torch.equal(first["image"], copy["image"])
+    assert same(copy, module.train_set[0, 2 + total])
 
 
 def test_same_sample_for_same_epoch_and_index(shapes_root: Path) -> None:

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -7,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.sampling import EpochSampler
+from datamodules.sampling import EpochSampler, repeat_factors
 
 
 class Pairs(Dataset[Tensor]):
@@ -19,12 +20,13 @@ class Pairs(Dataset[Tensor]):
 
 
 class PairData(LightningDataModule):
-    def __init__(self, num_workers: int = 0) -> None:
+    def __init__(self, num_workers: int = 0, repeats: np.ndarray | None = None) -> None:
         super().__init__()
         self.num_workers = num_workers
+        self.repeats = repeats
 
     def train_dataloader(self) -> DataLoader:
-        sampler = EpochSampler.for_trainer(self.trainer, 10, 2, seed=3)
+        sampler = EpochSampler.for_trainer(self.trainer, 10, 2, seed=3, repeats=self.repeats)
         return DataLoader(Pairs(), batch_size=2, sampler=sampler, num_workers=self.num_workers)
 
 
@@ -97,8 +99,62 @@ def test_resume_continues_the_order(tmp_path: Path, stop: int, num_workers: int)
     assert rest.seen == whole.seen[stop:]
 
 
+REPEATS = np.array([1.0, 1.0, 1.3, 1.0, 2.5, 1.0, 1.0, 1.75, 1.0, 1.0])
+
+
+def test_repeats_have_the_wanted_mean_and_a_fixed_length() -> None:
+    sampler = EpochSampler(10, 2, seed=3, repeats=REPEATS)
+    assert len(sampler) == 13  # 12.55, rounded up
+    counts = np.zeros((400, 10))
+    for epoch in range(400):
+        sampler.set_epoch(epoch)
+        items = [index for _, index in sampler]
+        assert len(items) == 13
+        counts[epoch] = np.bincount([i % 10 for i in items], minlength=10)
+        assert len(set(items)) >= 12  # copies are told apart; one item pads at most
+    assert (counts.min(axis=0) >= np.floor(REPEATS)).all()
+    padding = 0.45 / 10  # on average, of each item
+    np.testing.assert_allclose(counts.mean(axis=0), REPEATS + padding, atol=0.08)
+
+
+def test_repeats_are_sharded_and_depend_on_seed_and_epoch_alone() -> None:
+    whole = list(EpochSampler(10, 2, seed=3, repeats=REPEATS))
+    shards = [
+        list(EpochSampler(10, 2, seed=3, rank=rank, world_size=2, repeats=REPEATS))
+        for rank in range(2)
+    ]
+    assert [len(shard) for shard in shards] == [7, 7]
+    woven = [pair for pairs in zip(*shards, strict=True) for pair in pairs]
+    assert woven == [*whole, whole[0]]
+    cut = EpochSampler(10, 2, seed=3, repeats=REPEATS)
+    cut.start_batch = 4
+    assert list(cut) == whole[8:]
+
+
+@pytest.mark.parametrize("stop", [4, 8])
+def test_resume_with_repeats(tmp_path: Path, stop: int) -> None:
+    whole, rest = Recorder(), Recorder()
+    trainer(tmp_path, max_epochs=2).fit(whole, PairData(repeats=REPEATS))
+    trainer(tmp_path / "rest", max_epochs=2).fit(
+        rest, PairData(repeats=REPEATS), ckpt_path=tmp_path / f"step={stop}.ckpt", weights_only=True
+    )
+    assert len(whole.seen) == 14
+    assert rest.seen == whole.seen[stop:]
+
+
+def test_repeat_factors_of_lvis() -> None:
+    # class 1 on all of 100 images, class 2 on four of them, class 3 on one
+    classes = [{1, 2, 3}, {1, 2}, {1, 2}, {1, 2}, *({1} for _ in range(95)), set()]
+    factors = repeat_factors(classes, threshold=0.16)
+    expected = [4.0, 2.0, 2.0, 2.0] + [1.0] * 96
+    np.testing.assert_allclose(factors, expected)
+    np.testing.assert_array_equal(repeat_factors(classes, 0.0), np.ones(100))
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="num_items=0"):
         EpochSampler(0, 2)
     with pytest.raises(ValueError, match="rank 2"):
         EpochSampler(4, 2, rank=2, world_size=2)
+    with pytest.raises(ValueError, match="repeats"):
+        EpochSampler(4, 2, repeats=np.ones(3))

@@ -39,6 +39,32 @@ def test_mask_follows_the_image_and_the_size_stays() -> None:
         assert union == 0 or (red & mask[0].bool()).sum() / union > 0.9
 
 
+def test_large_scale_jitter_gives_every_image_the_canvas() -> None:
+    augment = DetectionAugmentation(photometric=0.0, scale=(0.1, 2.0), canvas=128)
+    areas = []
+    for index in range(40):
+        image, mask = augment(*pair(), seed=(0, 0, index))
+        assert image.shape == (3, 128, 128)
+        assert mask.shape == (1, 128, 128)
+        red = (image[0] > 185) & (image[1] < 60)
+        union = (red | mask[0].bool()).sum()
+        assert union < 300 or (red & mask[0].bool()).sum() / union > 0.85
+        areas.append(int(mask.sum()))
+    factor = 128 / 240  # of the longer side at scale 1
+    assert min(areas) < 60 * 160 * (0.4 * factor) ** 2
+    assert max(areas) > 60 * 160 * (1.1 * factor) ** 2
+
+
+def test_canvas_without_jitter_fits_the_image_in() -> None:
+    augment = DetectionAugmentation(flip=0.0, photometric=0.0, scale=(1.0, 1.0), canvas=120)
+    image, mask = augment(*pair(), seed=(0,))
+    assert image.shape == (3, 120, 120)
+    assert (image[:, :20] == 114).all()  # 80 rows in the middle of 120
+    assert mask.sum() == 30 * 80
+    with pytest.raises(ValueError, match="canvas 0"):
+        DetectionAugmentation(canvas=0)
+
+
 def test_flip_alone_mirrors() -> None:
     augment = DetectionAugmentation(flip=1.0, scale=(1.0, 1.0), photometric=0.0)
     image, mask = augment(*pair(), seed=(0,))

@@ -1,18 +1,21 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads
 
 from modules.networks.mask_rcnn import PartMaskRCNN
 from modules.networks.part_roi_heads import ClassMaskPredictor
 from modules.networks.timm_fpn import TimmFPN
 
 
-def network(num_classes: int = 7, backbone: str = "test_resnet", **kwargs: float) -> PartMaskRCNN:
+def network(num_classes: int = 7, backbone: str = "test_resnet", **kwargs: object) -> PartMaskRCNN:
     torch.manual_seed(0)
-    settings = {"score_threshold": 0.05, "detections_per_image": 10_000} | kwargs
+    settings: dict[str, Any] = {"score_threshold": 0.05, "detections_per_image": 10_000} | kwargs
     return PartMaskRCNN(
-        TimmFPN(backbone, 16),
+        TimmFPN(backbone, 16, norm=settings.get("head_norm", "")),
         num_classes,
         mask_channels=(16,),
         box_head_dim=16,
@@ -63,22 +66,155 @@ def test_losses_reach_all_parameters_and_empty_targets_are_fine() -> None:
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("backbone", ["test_resnet"])
-def test_filter_inside_equals_filter_after(backbone: str) -> None:
-    model = network(backbone=backbone).eval()
-    allowed = torch.tensor(
-        [
-            [True, True, False, True, False, False, False],
-            [True, False, False, False, True, True, True],
-        ]
+ALLOWED = torch.tensor(
+    [
+        [True, True, False, True, False, False, False],
+        [True, False, False, False, True, True, True],
+    ]
+)
+
+
+def torchvision_heads(model: PartMaskRCNN) -> RoIHeads:
+    """Torchvision's own heads, which know no filter, with the same weights."""
+    ours = model.roi_heads
+    masks = MaskRCNNPredictor(16, 16, 7)
+    masks.conv5_mask.load_state_dict(ours.mask_predictor.upsample.state_dict())
+    masks.mask_fcn_logits.load_state_dict(ours.mask_predictor.logits.state_dict())
+    return RoIHeads(
+        ours.box_roi_pool, ours.box_head, ours.box_predictor, 0.5, 0.5, 16, 0.25, None,
+        ours.score_thresh, 0.5, ours.detections_per_img, ours.mask_roi_pool, ours.mask_head, masks,
+    ).eval()  # fmt: skip
+
+
+@torch.no_grad()
+def test_equals_torchvision_and_filtering_its_detections() -> None:
+    model = network().eval()
+    heads = torchvision_heads(model)
+    batch, _ = model.transform([model.backbone.normalisation(image) for image in images()])
+    features = model.backbone(batch.tensors)
+    proposals, _ = model.rpn(batch, features)
+    after, _ = heads(features, proposals, batch.image_sizes)
+    plain, filtered = model.roi_heads.detect(
+        features, proposals, batch.image_sizes, [None, ALLOWED]
     )
-    with torch.no_grad():
-        plain, filtered = model.detect(images(), [None, allowed])
-    for everything, inside, parts in zip(plain, filtered, allowed, strict=True):
-        after = parts[everything["labels"]]
+    for everything, unfiltered, inside, parts in zip(after, plain, filtered, ALLOWED, strict=True):
+        kept = parts[everything["labels"]]
         assert 0 < len(inside["labels"]) < len(everything["labels"])
-        for name, value in inside.items():
-            torch.testing.assert_close(value, everything[name][after], rtol=0, atol=1e-5)
+        for name, value in everything.items():
+            torch.testing.assert_close(unfiltered[name], value, rtol=0, atol=1e-5)
+            torch.testing.assert_close(inside[name], value[kept], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_filter_inside_keeps_what_other_classes_would_displace() -> None:
+    model = network(detections_per_image=12).eval()
+    (plain, filtered), (alone,) = model.detect(images(), [None, ALLOWED]), model.detect(images())
+    everything = network().eval().detect(images(), [ALLOWED])[0]
+    lost = 0
+    for one, same, inside, whole, parts in zip(
+        plain, alone, filtered, everything, ALLOWED, strict=True
+    ):
+        assert torch.equal(one["scores"], same["scores"])
+        assert len(inside["labels"]) == 12
+        lost += 12 - int(parts[one["labels"]].sum())
+        torch.testing.assert_close(inside["scores"], whole["scores"][:12])
+    assert lost > 0
+
+
+@torch.no_grad()
+def test_cap_follows_the_number_of_parts() -> None:
+    model = network(detections_per_part=2).eval()
+    plain, filtered = model.detect(images(), [None, ALLOWED])
+    assert [len(image["labels"]) for image in filtered] == [4, 6]
+    assert all(len(image["labels"]) > 12 for image in plain)
+    narrow = network(detections_per_part=2, detections_per_image=5).eval()
+    assert [len(i["labels"]) for i in narrow.detect(images(), [ALLOWED])[0]] == [4, 5]
+
+
+@torch.no_grad()
+def test_thousands_of_classes_are_suppressed_as_exactly_as_a_few() -> None:
+    few, many = network(num_classes=3).eval(), network(num_classes=3309).eval()
+    allowed = torch.zeros(2, 3309, dtype=torch.bool)
+    allowed[:, [0, 3307, 3308]] = True
+    heads, others = few.roi_heads, many.roi_heads
+    many.backbone.load_state_dict(few.backbone.state_dict())
+    many.rpn.load_state_dict(few.rpn.state_dict())
+    others.box_head.load_state_dict(heads.box_head.state_dict())
+    for layer, same in (("cls_score", 1), ("bbox_pred", 4)):
+        narrow = getattr(heads.box_predictor, layer)
+        wide = getattr(others.box_predictor, layer)
+        torch.nn.init.zeros_(wide.weight)
+        torch.nn.init.constant_(wide.bias, -100.0 if same == 1 else 0.0)
+        for column, source in ((0, 0), (3307, 1), (3308, 2)):
+            for whole, part in ((wide.weight, narrow.weight), (wide.bias, narrow.bias)):
+                whole[column * same : (column + 1) * same] = part[
+                    source * same : (source + 1) * same
+                ]
+    for one, other in zip(
+        few.detect(images())[0], many.detect(images(), [allowed])[0], strict=True
+    ):
+        assert torch.equal(one["labels"] + 3306, other["labels"])
+        torch.testing.assert_close(one["boxes"], other["boxes"], rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_federated_scores_are_sigmoids_without_background() -> None:
+    model = network(class_loss="federated", score_threshold=0.0).eval()
+    regions = torch.randn(5, 16)
+    expected = 1 / (1 + torch.exp(-model.roi_heads.box_predictor.cls_score(regions)))
+    torch.testing.assert_close(model.roi_heads.probabilities(regions), expected)
+    assert expected.mean() == pytest.approx(0.01, rel=0.2)
+    plain, filtered = model.detect(images(), [None, ALLOWED])
+    for one, inside, parts in zip(plain, filtered, ALLOWED, strict=True):
+        kept = parts[one["labels"]]
+        assert 0 < kept.sum() < len(kept)
+        torch.testing.assert_close(inside["scores"], one["scores"][kept], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("head_norm", ["", "GN", "BN"])
+def test_full_recipe_trains_in_mixed_precision(head_norm: str) -> None:
+    model = network(class_loss="federated", rpn_convs=2, head_norm=head_norm)
+    model.set_class_counts(torch.arange(7))
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(images(), [target((5, 5, 40, 40), (30, 20, 70, 60)), target()])
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    sum(losses.values()).backward()
+    missing = {name for name, p in model.named_parameters() if p.grad is None}
+    assert not missing
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        (found,) = model.eval().detect(images(), [ALLOWED])
+    assert all(image["boxes"].dtype == torch.float32 for image in found)
+
+
+def test_norm_layers() -> None:
+    norms = {type(m) for m in network(head_norm="GN").modules() if "Norm" in type(m).__name__}
+    assert torch.nn.GroupNorm in norms
+    with pytest.raises(ValueError, match="head_norm 'LN'"):
+        network(head_norm="LN")
+
+
+@pytest.mark.parametrize("backbone", ["swin_tiny_patch4_window7_224", "test_resnet"])
+def test_gradient_checkpointing_changes_no_gradient(backbone: str) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        pyramid = TimmFPN(backbone, 16, grad_checkpointing=checkpointing).train()
+        for module in pyramid.modules():  # its draws differ when blocks are recomputed
+            if type(module).__name__ == "DropPath":
+                module.drop_prob = 0.0
+        pyramid(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)))[
+            "0"
+        ].square().sum().backward()
+        gradients.append({n: p.grad for n, p in pyramid.named_parameters()})
+    for name, gradient in gradients[0].items():
+        if gradient is not None:
+            torch.testing.assert_close(gradients[1][name], gradient)
+
+
+def test_checkpointing_that_timm_lacks() -> None:
+    with pytest.raises(ValueError, match="grad_checkpointing"):
+        TimmFPN("hrnet_w18_small", 16, grad_checkpointing=True)
 
 
 def test_detections_are_sorted_bounded_and_in_the_image() -> None:

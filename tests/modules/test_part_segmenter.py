@@ -1,9 +1,10 @@
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
@@ -98,6 +99,69 @@ def test_schedule_warms_up_then_falls() -> None:
     assert factors[12] == pytest.approx(0.0)
     model.schedule = "multistep"
     assert [model._factor(step) for step in (2, 6, 9)] == pytest.approx([1.0, 0.1, 0.01])
+
+
+def test_full_recipe_trains_and_old_settings_rebuild() -> None:
+    seed_everything(0)
+    model = segmenter(
+        class_loss="federated",
+        rpn_convs=2,
+        head_norm="GN",
+        grad_checkpointing=True,
+        layer_decay=0.5,
+        decay_norms=False,
+        optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.05),
+        warmup_steps=1,
+    )
+    trainer = Trainer(
+        accelerator="cpu", max_steps=2, logger=False, enable_progress_bar=False,
+        enable_checkpointing=False, gradient_clip_val=1.0, precision="bf16-mixed",
+        limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(model, datamodule=Samples())
+    assert model.network.roi_heads.class_counts.tolist() == [0, 2, 0, 2]
+    groups = trainer.optimizers[0].param_groups
+    layers = max(model.network.layer_ids().values()) + 1
+    rates = {round(group["initial_lr"], 10) for group in groups}
+    assert rates == {round(1e-3 * 0.5**i, 10) for i in range(layers + 1)}
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.05}
+
+    new = {
+        "engine", "rpn_convs", "head_norm", "class_loss", "detections_per_part",
+        "grad_checkpointing", "layer_decay", "decay_norms",
+    }  # fmt: skip
+    usual = segmenter()
+    old = {name: value for name, value in usual.hparams.items() if name not in new}
+    assert len(old) == len(usual.hparams) - len(new)
+    PartSegmenter(object_parts=OBJECT_PARTS, **old).load_state_dict(usual.state_dict())
+
+
+class Samples(LightningDataModule):
+    image_counts = torch.tensor([0, 2, 0, 2])
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(samples(), batch_size=2, collate_fn=collate)
+
+
+def test_usual_optimiser_has_one_group_of_all_parameters() -> None:
+    model = segmenter()
+    (group,) = model.configure_optimizers()["optimizer"].param_groups
+    assert len(group["params"]) == len(list(model.parameters()))
+
+
+def test_federated_loss_needs_the_class_frequencies() -> None:
+    loader = DataLoader(samples(), batch_size=2, collate_fn=collate)
+    trainer = Trainer(accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match="image_counts"):
+        trainer.fit(segmenter(class_loss="federated"), loader)
+
+
+def test_detectron2_engine_says_what_is_missing() -> None:
+    with pytest.raises(ValueError, match="downloads no weights"):
+        segmenter(engine="detectron2", pretrained=True)
+    if find_spec("detectron2") is None:
+        with pytest.raises(ValueError, match="install detectron2"):
+            segmenter(engine="detectron2")
 
 
 @pytest.mark.parametrize(
