@@ -14,7 +14,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 
 .NOTPARALLEL:
 .PHONY: help setup demo test lint check-data data-statistics stage1-segmenter stage2-pseudolabels \
-  label-report stage3-mpm evaluate report clean
+  label-report export-labels import-labels stage3-mpm evaluate report clean
 
 help:
 	@echo "make demo                 the whole pipeline on rendered images, about 15 minutes"
@@ -27,6 +27,8 @@ help:
 	@echo "make stage1-segmenter     train the part segmenter      -> RUNS/stage1_segmenter"
 	@echo "make stage2-pseudolabels  label all training images     -> RUNS/stage2_pseudolabels"
 	@echo "make label-report         pseudo labels against people  -> RUNS/label_report/index.html"
+	@echo "make export-labels        FORMAT=coco or png              -> OUT="
+	@echo "make import-labels        labels made elsewhere, SOURCE=  -> RUNS/stage2_pseudolabels"
 	@echo "make stage3-mpm           train the recogniser          -> RUNS/stage3_mpm"
 	@echo "make evaluate             clean and robust accuracy     -> RUNS/evaluate/MODEL"
 	@echo "make report               one HTML page                 -> RUNS/report/index.html"
@@ -89,6 +91,17 @@ label-report: $(READY)
 	  --imagenet $(IMAGENET) --pinpp $(PINPP) $(if $(SPLIT),--split $(SPLIT)) \
 	  $(if $(TRUTH),--truth $(TRUTH)) $(if $(UNFILTERED),--unfiltered $(RUNS)/$(UNFILTERED)) \
 	  --out $(RUNS)/label_report $(ARGS)
+
+export-labels: $(READY)
+	$(call need,OUT)
+	$(BIN)/python -m pipeline.export_labels --labels $(RUNS)/$(or $(NAME),stage2_pseudolabels) \
+	  --format $(or $(FORMAT),coco) --out $(OUT) $(if $(IMAGENET),--imagenet $(IMAGENET)) \
+	  $(if $(PINPP),--pinpp $(PINPP)) $(ARGS)
+
+import-labels: $(READY)
+	$(call need,IMAGENET PINPP SOURCE)
+	$(BIN)/python -m pipeline.import_labels --format $(or $(FORMAT),coco) --source $(SOURCE) \
+	  --out $(RUNS)/$(or $(NAME),stage2_pseudolabels) --imagenet $(IMAGENET) --pinpp $(PINPP) $(ARGS)
 
 stage3-mpm: $(READY)
 	$(call need,IMAGENET PINPP)

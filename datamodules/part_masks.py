@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
-from datamodules.part_labels import ImageParts, decode_masks
+from datamodules.part_labels import ImageParts
 
 
 def composite(parts: ImageParts, inclusions: Iterable[tuple[int, int]]) -> np.ndarray:
@@ -21,11 +22,14 @@ def composite(parts: ImageParts, inclusions: Iterable[tuple[int, int]]) -> np.nd
     Returns:
         Part ids `(H, W)` int32, 0 = background.
     """
-    labels = np.zeros((parts.height, parts.width), np.int32)
-    masks = decode_masks(parts)
-    for index in _painting_order(parts, inclusions):
-        labels[masks[index] != 0] = parts.instances[index].part
-    return labels
+    labels = np.zeros((parts.width, parts.height), np.int32)
+    if parts.instances:
+        size = [parts.height, parts.width]
+        masks = coco_mask.decode([{"size": size, "counts": part.rle} for part in parts.instances])
+        masks = masks.T.view(bool)  # (N, W, H), as COCO lays masks out: no copies
+        for index in _painting_order(parts, inclusions):
+            np.putmask(labels, masks[index], parts.instances[index].part)
+    return np.ascontiguousarray(labels.T)
 
 
 def _painting_order(parts: ImageParts, inclusions: Iterable[tuple[int, int]]) -> list[int]:
@@ -55,8 +59,8 @@ class LabelRuns:
     """A label map as runs over its pixels in row order.
 
     Attributes:
-        ends: end of each run, exclusive, int32 `(R,)`; the last is `height * width`.
-        values: part id of each run, int32 `(R,)`.
+        ends: end of each run, exclusive, rising, int32 `(R,)`; the last is `height * width`.
+        values: part id of each run, int32 `(R,)`; neighbours may be equal.
         height, width: size of the map.
     """
 
@@ -69,10 +73,13 @@ class LabelRuns:
     def encode(cls, labels: np.ndarray) -> "LabelRuns":
         """Runs of a label map `(H, W)`."""
         flat = labels.reshape(-1)
+        if not flat.size:
+            return cls(np.empty(0, np.int32), np.empty(0, np.int32), *labels.shape)
         ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size).astype(np.int32)
         return cls(ends, flat[ends - 1].astype(np.int32), *labels.shape)
 
     def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Part ids at pixels: `rows (h,)` and `columns (w,)` give `(h, w)` int32."""
-        pixels = rows[:, None].astype(np.int64) * self.width + columns[None, :]
-        return self.values[np.searchsorted(self.ends, pixels, side="right")]
+        # the type of `ends`, or searching would convert them all
+        pixels = (rows * self.width).astype(np.int32)[:, None] + columns.astype(np.int32)
+        return self.values.take(self.ends.searchsorted(pixels, side="right"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -71,6 +72,52 @@ def from_table(table: pa.Table) -> list[ImageParts]:
     ]
 
 
+def label_files(folder: Path) -> list[Path]:
+    """The shards `labels/*.parquet` of a stage 2 run folder, in order.
+
+    Raises:
+        FileNotFoundError: if there are none.
+    """
+    files = sorted((folder / "labels").glob("*.parquet"))
+    if not files:
+        raise FileNotFoundError(
+            f"{folder / 'labels'} holds no pseudo labels: run make stage2-pseudolabels first"
+        )
+    return files
+
+
+def read_shard(file: Path, label: int | None = None) -> list[ImageParts]:
+    """Labels of one shard, in order.
+
+    Args:
+        file: one of `label_files`.
+        label: when given, only images of this object category.
+
+    Raises:
+        ValueError: if the shard is damaged; the message names it.
+    """
+    filters = None if label is None else [("label", "=", label)]
+    return from_table(_read(file, schema=SCHEMA, filters=filters))
+
+
+def shard_objects(file: Path) -> set[int]:
+    """Labels of the object categories that a shard holds images of.
+
+    Raises:
+        ValueError: if the shard is damaged; the message names it.
+    """
+    return set(_read(file, columns=["label"])["label"].unique().to_pylist())
+
+
+def _read(file: Path, **options: Any) -> pa.Table:
+    try:
+        return pq.read_table(file, **options)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{file} is damaged ({error}): delete it and run make stage2-pseudolabels again"
+        ) from None
+
+
 def read_labels(folder: Path) -> list[ImageParts]:
     """All labels of a stage 2 run folder, sorted by key.
 
@@ -81,17 +128,5 @@ def read_labels(folder: Path) -> list[ImageParts]:
         FileNotFoundError: if there are no labels.
         ValueError: if a shard is damaged; the message names it.
     """
-    files = sorted((folder / "labels").glob("*.parquet"))
-    if not files:
-        raise FileNotFoundError(
-            f"{folder / 'labels'} holds no pseudo labels: run make stage2-pseudolabels first"
-        )
-    rows: list[ImageParts] = []
-    for file in files:
-        try:
-            rows += from_table(pq.read_table(file, schema=SCHEMA))
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(
-                f"{file} is damaged ({error}): delete it and run make stage2-pseudolabels again"
-            ) from None
+    rows = [row for file in label_files(folder) for row in read_shard(file)]
     return sorted(rows, key=lambda row: row.key)
