@@ -14,7 +14,8 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 
 .NOTPARALLEL:
 .PHONY: help setup demo test lint check-data data-statistics stage1-segmenter stage2-pseudolabels \
-  label-report export-labels import-labels stage3-mpm evaluate report clean
+  label-report export-labels import-labels stage3-mpm export-model evaluate \
+  report clean
 
 help:
 	@echo "make demo                 the whole pipeline on rendered images, about 15 minutes"
@@ -30,6 +31,7 @@ help:
 	@echo "make export-labels        FORMAT=coco or png              -> OUT="
 	@echo "make import-labels        labels made elsewhere, SOURCE=  -> RUNS/stage2_pseudolabels"
 	@echo "make stage3-mpm           train the recogniser          -> RUNS/stage3_mpm"
+	@echo "make export-model         timm, ONNX, torch.export      -> OUT= or RUNS/export/MODEL"
 	@echo "make evaluate             clean and robust accuracy     -> RUNS/evaluate/MODEL"
 	@echo "make report               one HTML page                 -> RUNS/report/index.html"
 	@echo "make clean                remove caches and the virtual environment, never RUNS"
@@ -107,6 +109,10 @@ stage3-mpm: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) stage3_mpm fit $(call config,stage3_mpm,resnet50_gelu_at) $(data) \
 	  --data.init_args.labels=$(RUNS)/stage2_pseudolabels $(call folder,stage3_mpm) $(ARGS)
+
+export-model: $(READY)
+	$(BIN)/python -m pipeline.export_model --model $(MODEL) \
+	  --out $(or $(OUT),$(RUNS)/export/$(notdir $(MODEL:%/=%))) $(ARGS)
 
 evaluate: $(READY)
 	$(call need,IMAGENET PINPP)

@@ -19,7 +19,8 @@ from modules.losses.part_focal import PartFocalLoss, mixture_targets
 from modules.networks.part_bypass import PartLevel
 from modules.networks.structures import Structure, build_network
 from modules.optimisation import decay_groups, warmup_cosine
-from modules.weights import export_timm, load_initial_weights
+from modules.weight_import import load_initial_weights
+from modules.weights import export_network
 
 
 class MPM(LightningModule):
@@ -36,7 +37,8 @@ class MPM(LightningModule):
         segmenter: what segments the parts of a two-stage structure.
         model_args: further arguments of the timm network.
         image_size: side of the training images in pixels, for the exported configuration.
-        weights: initial weights, a clean checkpoint of the same network; None starts fresh.
+        weights: initial weights, a clean checkpoint of the same network, a run folder or what else
+            `load_initial_weights` knows; None starts fresh.
         train_only_new: freeze what `weights` gave but the classifier, statistics still update: the
             epoch of head alignment of the authors' code.
         supervision: what the masks show, parts or (Tab. S6) the union of them as one object class.
@@ -124,17 +126,18 @@ class MPM(LightningModule):
         # the command line makes drags its parser along.
         self.optimizer = lambda parameters: optimizer(parameters)
         self.num_objects = object_parts.shape[0]
+        self.regions = _regions(object_parts, supervision, part_loss_weight)
         self.network = build_network(
             structure,
             architecture,
-            _regions(object_parts, supervision, part_loss_weight),
+            self.regions,
             model_args=model_args,
             segmenter=segmenter,
             num_supervised=num_supervised,
             top_down=top_down,
         )
         if weights is not None:
-            load_initial_weights(self.network.backbone(), weights)
+            load_initial_weights(self.network, weights, fresh_classifier=train_only_new)
         if train_only_new:
             self.network.freeze_backbone()
         self.part_loss = PartFocalLoss(label_smoothing=label_smoothing)
@@ -194,23 +197,13 @@ class MPM(LightningModule):
         return levels[0].logits().argmax(1) if levels else None
 
     def export(self, folder: Path) -> None:
-        """Writes the plain network, without the bypass, as a folder that timm loads.
+        """Writes the network as it is deployed: without a bypass, a folder that timm loads.
 
         Args:
-            folder: gets `config.json` and `model.safetensors`.
+            folder: gets `config.json`, or `part_network.json` where parts stay in at inference,
+                and `model.safetensors`.
         """
-        recogniser = self.network.deployed()
-        assert recogniser is not None
-        export_timm(
-            recogniser.network,
-            folder,
-            architecture=self.hparams["architecture"],
-            model_args=self.hparams["model_args"] or {},
-            num_classes=self.num_objects,
-            mean=recogniser.normalise.mean.flatten().tolist(),
-            std=recogniser.normalise.std.flatten().tolist(),
-            image_size=self.hparams["image_size"],
-        )
+        export_network(self.network, folder, self.hparams, self.regions)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser with a per-step warm-up and cosine."""
@@ -235,8 +228,9 @@ class MPM(LightningModule):
 
     @staticmethod
     def _pixels(batch: dict[str, Any]) -> Tensor:
-        """Images of a batch, uint8, as float in [0, 1]."""
-        return batch["image"].to(memory_format=torch.channels_last).float().div_(255)
+        """Images of a batch, uint8 or float in [0, 1], as float in [0, 1]."""
+        images = batch["image"].to(memory_format=torch.channels_last)
+        return images if images.is_floating_point() else images.float().div_(255)
 
     def _attacked(self, images: Tensor, labels: Tensor) -> Tensor:
         """Adversarial images under the present strength of the attack; parts play no role."""

@@ -1,24 +1,60 @@
-"""Trained classifiers on disk: export as a timm folder, strict loading, fingerprint."""
+"""Trained classifiers on disk: export as a folder, strict loading, fingerprint."""
 
 import hashlib
 import os
-import pathlib
-import pickle
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
+from modules.foreign_names import find_weights
 from modules.networks.normalisation import Normalised
+from modules.networks.part_network import PartNetwork
+from modules.part_network_folder import (
+    DESCRIPTION,
+    DeployedPartNetwork,
+    export_part_network,
+    load_part_network,
+)
+from modules.weight_files import load_strictly, read_state
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+DESCRIPTIONS = ("config.json", DESCRIPTION)
+
+
+def export_network(
+    network: PartNetwork, folder: Path, options: Mapping[str, Any], regions: Tensor
+) -> None:
+    """Writes what is left of a trained network at inference: a timm folder where that describes it.
+
+    Args:
+        network: trained network.
+        folder: folder to write; an existing one is replaced as a whole.
+        options: what it was built from: `architecture`, `model_args`, `image_size` and the other
+            arguments of `build_network`.
+        regions: bool `(num_objects, K + 1)`, which mask classes occur on which object.
+
+    Raises:
+        ValueError: if `network` is not what the options build.
+    """
+    recogniser = network.deployed()
+    if recogniser is None:
+        export_part_network(network, folder, options, regions, options["image_size"])
+        return
+    export_timm(
+        recogniser.network,
+        folder,
+        architecture=options["architecture"],
+        model_args=options["model_args"] or {},
+        num_classes=regions.shape[0],
+        mean=recogniser.normalise.mean.flatten().tolist(),
+        std=recogniser.normalise.std.flatten().tolist(),
+        image_size=options["image_size"],
+    )
 
 
 def export_timm(
@@ -60,8 +96,8 @@ def export_timm(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     preprocessing = {
-        "mean": list(mean),
-        "std": list(std),
+        "mean": [round(value, 6) for value in mean],
+        "std": [round(value, 6) for value in std],
         "input_size": [3, image_size, image_size],
         "interpolation": "bicubic",
     }
@@ -72,36 +108,43 @@ def export_timm(
         model_args=dict(model_args),
         safe_serialization=True,
     )
+    shutil.copymode(partial / "config.json", partial / "model.safetensors")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
 
 
-def load_classifier(model: Path) -> Normalised:
+def load_classifier(model: Path) -> Normalised | DeployedPartNetwork:
     """Loads a classifier of pixels in [0, 1], in eval mode.
 
     Args:
-        model: one of a run folder with `export/`, a timm folder (`config.json` and weights), or
-            a checkpoint or weight file that has `config.json` beside it or, as in a run folder,
-            in `../export/`. Of a training checkpoint only the tensors of the network itself are
-            taken, not those of parts that exist for training alone.
+        model: one of a run folder with `export/`, a timm folder (`config.json` and weights), a
+            folder of a part network (`part_network.json` and weights), or a checkpoint or weight
+            file that has such a description beside it or, as in a run folder, in `../export/`.
+            Of the checkpoint of a plain network only the tensors of the network itself are
+            taken, not those of a bypass that exists for training alone.
 
     Raises:
         FileNotFoundError: if there is no such model.
         ValueError: if a file is damaged or its weights are not those of the network.
     """
     folder, weights = locate(model)
+    if not (folder / "config.json").is_file():
+        return load_part_network(folder, read_state(weights), str(weights))
     try:
         network = timm.create_model(f"local-dir:{folder}", pretrained=False)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         message = f"{folder / 'config.json'} describes no timm network ({error})"
         raise ValueError(message) from error
-    load_initial_weights(network, weights)
+    found = find_weights(read_state(weights), network, str(weights))
+    others = {n: v for n, v in found.parts.items() if not n.startswith("bypass.")}
+    load_strictly(network, found.backbone | others, str(weights))
     config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    return Normalised(network, config["mean"], config["std"]).eval()
+    mean, std = found.normalisation or (config["mean"], config["std"])
+    return Normalised(network, mean, std).eval()
 
 
 def locate(model: Path) -> tuple[Path, Path]:
-    """Finds the folder with `config.json` and the weight file of a model.
+    """Finds the folder with the description and the weight file of a model.
 
     Args:
         model: as for `load_classifier`.
@@ -115,10 +158,11 @@ def locate(model: Path) -> tuple[Path, Path]:
     places = [model.parent, model.parent.parent / "export"]
     if model.is_dir():
         places = [model / "export", model]
-    folder = next((place for place in places if (place / "config.json").is_file()), None)
-    if folder is None:
-        looked = " or ".join(str(place / "config.json") for place in places)
+    described = [place for place in places if any((place / n).is_file() for n in DESCRIPTIONS)]
+    if not described:
+        looked = " or ".join(str(place / DESCRIPTIONS[0]) for place in places)
         raise FileNotFoundError(f"model {model} has no {looked}: {mend}")
+    folder = described[0]
     files = [folder / name for name in WEIGHT_FILES] if model.is_dir() else [model]
     weights = next((file for file in files if file.is_file()), None)
     if weights is None:
@@ -127,109 +171,7 @@ def locate(model: Path) -> tuple[Path, Path]:
 
 
 def fingerprint(model: Path) -> str:
-    """SHA-256, in hexadecimal, over the weight file and the `config.json` of a model."""
+    """SHA-256, in hexadecimal, over the weight file and the description of a model."""
     folder, weights = locate(model)
-    content = (folder / "config.json").read_bytes() + weights.read_bytes()
-    return hashlib.sha256(content).hexdigest()
-
-
-def load_initial_weights(network: nn.Module, weights: Path) -> None:
-    """Fills a timm network with weights of the same network, trained before.
-
-    Args:
-        network: network without normalisation.
-        weights: run folder with `export/`, timm folder, checkpoint or weight file.
-
-    Raises:
-        FileNotFoundError: if there are no such weights.
-        ValueError: if they are damaged or not those of the network.
-    """
-    path = locate(weights)[1] if weights.is_dir() else weights
-    load_strictly(network, _of_network(network, read_state(path)), str(path))
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a torch or Lightning checkpoint file onto the CPU, tensors and plain values only.
-
-    With `EMAWeightAveraging` the `state_dict` of a Lightning checkpoint is the average.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged.
-    """
-    try:
-        # hyper-parameters in a checkpoint may hold paths
-        with torch.serialization.safe_globals([pathlib.PosixPath, pathlib.WindowsPath]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"weights {path} do not exist: train or export them") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise _unreadable(path, error) from None
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Reads the state dict of a `.safetensors`, torch or Lightning checkpoint file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged or holds no state dict.
-    """
-    if path.suffix == ".safetensors" and path.is_file():
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise _unreadable(path, error) from None
-    content = load_checkpoint(path)
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict: give a checkpoint or a weight file")
-    return state
-
-
-def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Loads a state dict that must fit exactly.
-
-    Args:
-        network: network to fill.
-        state: its tensors by name.
-        source: what the tensors come from, for the message.
-
-    Raises:
-        ValueError: listing missing, leftover and wrongly shaped tensors.
-    """
-    wanted = network.state_dict()
-    problems = {
-        "missing": sorted(wanted.keys() - state.keys()),
-        "leftover": sorted(state.keys() - wanted.keys()),
-        "wrong shape": [
-            f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
-            for name in wanted
-            if name in state and state[name].shape != wanted[name].shape
-        ],
-    }
-    found = [f"{what}: {_shortened(names)}" for what, names in problems.items() if names]
-    if found:
-        raise ValueError(f"{source} does not fit {type(network).__name__}; {'; '.join(found)}")
-    network.load_state_dict(state)
-
-
-def _of_network(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors below the prefix under which a checkpoint holds most of the network."""
-    names = network.state_dict().keys()
-    first = next(iter(names))
-    prefixes = {key.removesuffix(first) for key in state if f".{key}".endswith(f".{first}")}
-    if not prefixes:
-        return state
-    prefix = max(sorted(prefixes), key=lambda p: sum(p + name in state for name in names))
-    return {
-        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
-    }
-
-
-def _shortened(names: Sequence[str], limit: int = 8) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" * (len(names) > limit))
-
-
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ValueError(f"{path} holds no readable weights ({reason}): export it anew")
+    description = next(folder / name for name in DESCRIPTIONS if (folder / name).is_file())
+    return hashlib.sha256(description.read_bytes() + weights.read_bytes()).hexdigest()

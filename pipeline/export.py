@@ -7,11 +7,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
 from modules.mpm import MPM
-from modules.weights import load_strictly, read_state
+from modules.weight_files import load_strictly, read_state
 
 
 class ExportRecogniser(Callback):
-    """Writes the best checkpoint's plain network to `export/`, loadable by timm."""
+    """Writes the best checkpoint's network to `export/`, where it is plain as a timm folder."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: MPM) -> None:  # type: ignore[override]
         """Loads `best.ckpt` (averaged weights, if any) and exports it, on rank 0."""

@@ -5,7 +5,10 @@ import timm
 import torch
 from torch import nn
 
-from modules.weights import export_timm, fingerprint, load_classifier, load_initial_weights
+from modules.networks.structures import Structure, build_network
+from modules.part_network_folder import export_part_network
+from modules.weights import export_timm, fingerprint, load_classifier
+from tests.modules.released_networks import trained
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 CHANNELS = {"channels": [8, 8, 16, 16]}
@@ -65,17 +68,16 @@ def test_checkpoint_of_a_run_gives_equal_logits(tmp_path: Path, images: torch.Te
     network = make_network()
     export(make_network(), tmp_path / "export")
     nn.init.normal_(network.get_parameter("fc.weight"))
-    state = {f"recogniser.network.{name}": value for name, value in network.state_dict().items()}
-    state["bypass.head.weight"] = torch.zeros(3)
+    state = {
+        f"network.recogniser.network.{name}": value for name, value in network.state_dict().items()
+    }
+    state["network.bypass.head.weight"] = torch.zeros(3)
     path = tmp_path / "checkpoints" / "best.ckpt"
     path.parent.mkdir()
     torch.save({"state_dict": state, "hyper_parameters": {"weights": tmp_path}}, path)
     wanted = network(normalised(images))
     torch.testing.assert_close(load_classifier(path)(images), wanted)
     assert fingerprint(path) != fingerprint(tmp_path)
-    other = make_network()
-    load_initial_weights(other, path)
-    assert torch.equal(other(images), network(images))
 
 
 def test_leftover_and_missing_keys_are_listed(tmp_path: Path) -> None:
@@ -113,3 +115,40 @@ def test_damaged_weights_are_one_clear_line(tmp_path: Path, name: str) -> None:
     path.write_bytes(b"not weights")
     with pytest.raises(ValueError, match=f"{name} holds no readable weights"):
         load_classifier(path)
+
+
+@pytest.mark.parametrize("structure", ["downsampled", "bounding_box", "judgment"])
+@torch.no_grad()
+def test_networks_with_parts_are_rebuilt_from_their_folder(
+    structure: Structure, tmp_path: Path, images: torch.Tensor
+) -> None:
+    regions = torch.rand(5, 7, generator=torch.Generator().manual_seed(0)) > 0.5
+    options = {
+        "structure": structure,
+        "segmenter": "backbone",
+        "architecture": "resnet10t",
+        "model_args": MODEL_ARGS,
+        "eps": 0.1,  # other settings of the run
+    }
+    network = trained(build_network(structure, "resnet10t", regions, model_args=MODEL_ARGS))
+    network.normalise.mean.fill_(0.4)
+    export_part_network(network, tmp_path / "run" / "export", options, regions, 32)
+    checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    checkpoint.parent.mkdir()
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": state}, checkpoint)
+    for place in (tmp_path / "run", tmp_path / "run" / "export", checkpoint):
+        classifier = load_classifier(place)
+        assert not classifier.training
+        assert classifier.num_classes == 5
+        torch.testing.assert_close(classifier(images), network(images))
+    torch.save({**state, "network.extra": torch.zeros(1)}, checkpoint)
+    with pytest.raises(ValueError, match="leftover: extra"):
+        load_classifier(checkpoint)
+    path = tmp_path / "run" / "export" / "part_network.json"
+    before = fingerprint(tmp_path / "run")
+    path.write_text(path.read_text().replace("0.4", "0.3"))
+    assert fingerprint(tmp_path / "run") != before
+    path.write_text("{}")
+    with pytest.raises(ValueError, match=r"part_network.json describes no part network"):
+        load_classifier(tmp_path / "run")

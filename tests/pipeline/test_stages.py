@@ -14,7 +14,8 @@ import torch
 from datamodules.imagenet_folder import list_images
 from datamodules.pseudo_labels import read_labels
 from modules.mpm import MPM
-from modules.weights import load_classifier, read_state
+from modules.weight_files import read_state
+from modules.weights import load_classifier
 from pipeline.cli import main
 from tests.pipeline.commands import run, stage_args, start
 

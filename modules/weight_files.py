@@ -1,0 +1,140 @@
+"""Weight files: reading state dicts safely, loading them strictly."""
+
+import argparse
+import pathlib
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+# Keys under which training codes keep their state dict, averaged weights first.
+WRAPPINGS = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+)
+
+_NUMPY_SCALAR = np.float64(0).__reduce__()[0]  # type: ignore[misc]
+
+# Plain values that checkpoints hold beside the weights: paths, command lines, best accuracies.
+_PLAIN_CLASSES: list[Any] = [
+    pathlib.PosixPath,
+    pathlib.WindowsPath,
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u8", "?")),
+    # under the names of NumPy 2 and 1
+    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+]
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a torch or Lightning checkpoint file onto the CPU, tensors and plain values only.
+
+    With `EMAWeightAveraging` the `state_dict` of a Lightning checkpoint is the average.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged or needs code of its author to be read.
+    """
+    try:
+        with torch.serialization.safe_globals(_PLAIN_CLASSES):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"weights {path} do not exist: train or export them") from None
+    except pickle.UnpicklingError as error:
+        foreign = re.search(
+            r"(?:Unsupported (?:global|class)[^.]*?|GLOBAL) ([\w.]+\.\w+)", str(error)
+        )
+        if foreign is None:
+            raise _unreadable(path, error) from None
+        raise ValueError(
+            f"{path} holds {foreign[1]}, an object that only code of its author could read: where "
+            "you trust it, save its state dict alone in a file of its own"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Reads the state dict of a `.safetensors`, torch or Lightning checkpoint file.
+
+    The usual wrappings are undone; of several state dicts the averaged one is taken.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged or holds no state dict.
+    """
+    if path.suffix == ".safetensors" and path.is_file():
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise _unreadable(path, error) from None
+    state = _state_dict(load_checkpoint(path))
+    if state is None:
+        raise ValueError(f"{path} holds no state dict: give a checkpoint or a weight file")
+    return state
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Loads a state dict that must fit exactly.
+
+    Args:
+        network: network to fill.
+        state: its tensors by name.
+        source: what the tensors come from, for the message.
+
+    Raises:
+        ValueError: listing missing, leftover and wrongly shaped tensors.
+    """
+    wanted = network.state_dict()
+    problems = {
+        "missing": sorted(wanted.keys() - state.keys()),
+        "leftover": sorted(state.keys() - wanted.keys()),
+        "wrong shape": [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
+            for name in wanted
+            if name in state and state[name].shape != wanted[name].shape
+        ],
+    }
+    found = [f"{what}: {shortened(names)}" for what, names in problems.items() if names]
+    if found:
+        raise ValueError(f"{source} does not fit {type(network).__name__}; {'; '.join(found)}")
+    network.load_state_dict(state)
+
+
+def shortened(names: Sequence[str], limit: int = 8) -> str:
+    """The first names of a list and how many more there are."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" * (len(names) > limit))
+
+
+def _state_dict(content: Any) -> dict[str, Tensor] | None:
+    if not isinstance(content, Mapping) or not content:
+        return None
+    for key in WRAPPINGS:
+        if isinstance(content.get(key), Mapping):
+            state = _state_dict(content[key])
+            if state is not None:
+                return state
+    if all(isinstance(value, Tensor) for value in content.values()):
+        return {str(name): value for name, value in content.items()}
+    return None
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ValueError(f"{path} holds no readable weights ({reason}): export it anew")
