@@ -15,7 +15,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 .NOTPARALLEL:
 .PHONY: help setup demo test lint check-data data-statistics stage1-segmenter stage2-pseudolabels \
   label-report export-labels import-labels stage3-mpm export-model evaluate \
-  report clean
+  report estimate study clean
 
 help:
 	@echo "make demo                 the whole pipeline on rendered images, about 15 minutes"
@@ -34,6 +34,8 @@ help:
 	@echo "make export-model         timm, ONNX, torch.export      -> OUT= or RUNS/export/MODEL"
 	@echo "make evaluate             clean and robust accuracy     -> RUNS/evaluate/MODEL"
 	@echo "make report               one HTML page                 -> RUNS/report/index.html"
+	@echo "make estimate             hours and days of a stage 3 config (DEVICES=8)"
+	@echo "make study                rows of tables 2, 5 and 6 over several seeds -> RUNS/study"
 	@echo "make clean                remove caches and the virtual environment, never RUNS"
 	@echo
 	@echo "IMAGENET=  folder with train/ and val/     PINPP=  folder with json/ and including/"
@@ -41,6 +43,7 @@ help:
 	@echo "CONFIG=    configs/STAGE/NAME.yaml or a path; every stage has small; 'small sv1' overlays"
 	@echo "SPLIT=     split file of PINPP            TRUTH=  annotations for label-report"
 	@echo "UNFILTERED= run folder of labels made without the category filter, for label-report"
+	@echo "DATA=      of make study: part_shapes, or a folder with imagenet/ and pinpp/"
 	@echo "NAME=      run folder below RUNS           MODEL=  run folder, timm folder or file"
 	@echo "ARGS=      overrides, such as ARGS='--trainer.max_epochs=2'"
 
@@ -123,6 +126,16 @@ report: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(BIN)/python -m pipeline.report --runs $(RUNS) --imagenet $(IMAGENET) --pinpp $(PINPP) \
 	  $(if $(filter command line,$(origin MODEL)),--model $(notdir $(MODEL:%/=%))) $(ARGS)
+
+estimate: $(READY)
+	$(call need,IMAGENET PINPP)
+	$(BIN)/python -m pipeline.estimate $(if $(DEVICES),--devices $(DEVICES)) \
+	  stage3_mpm fit $(call config,stage3_mpm,resnet50_gelu_at) $(data) \
+	  --data.init_args.labels=$(RUNS)/stage2_pseudolabels $(ARGS)
+
+study: $(READY)
+	$(BIN)/python -m pipeline.study --data $(or $(DATA),part_shapes) --out $(RUNS)/study \
+	  --write-docs $(ARGS)
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""What a training will cost, from a few of its real steps."""

@@ -1,0 +1,1 @@
+"""The small-scale study: the papers' models, trained and attacked over several seeds."""

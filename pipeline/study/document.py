@@ -1,0 +1,145 @@
+"""The study as a Markdown page: tables, the published rows beside, the paper's ordering."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.published import SCALE_NOTE
+from pipeline.study.results import THREATS, Result
+from pipeline.study.rows import CLAIMS, Row
+from pipeline.study.summary import Mean, over_seeds, paired_difference, verdict
+
+NOTES = "<!-- What follows is kept when this page is written anew. -->"
+NOT_RUN = "not run"
+
+
+def write_document(
+    path: Path, name: str, command: str, results: Sequence[Result], rows: Sequence[Row]
+) -> None:
+    """Writes the page; what stands below its last marker is kept.
+
+    Args:
+        path: Markdown file; the plot has the same name with `.png`.
+        name: of the data set.
+        command: that made the study.
+        results: of the study.
+        rows: rows to show.
+    """
+    kept = ""
+    if path.is_file():
+        kept = path.read_text().partition(NOTES)[2]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    text = _page(path, name, command, results, rows)
+    partial.write_text(f"{text}\n{NOTES}{kept or chr(10)}")
+    os.replace(partial, path)
+
+
+def _page(
+    path: Path, name: str, command: str, results: Sequence[Result], rows: Sequence[Row]
+) -> str:
+    complete = [result for result in results if result.accuracies]
+    threats = [threat for threat in THREATS if any(threat in r.accuracies for r in complete)]
+    images = {t: max(r.images.get(t, 0) for r in complete) for t in threats}
+    measured = ", ".join(f"{THREATS[t]} on {images[t]} images" for t in threats) or "nothing yet"
+    sections = [
+        f"# Small-scale study on {name}",
+        f"Made by `{command}`; {len(complete)} of {len(results)} runs are complete.",
+        "The models of Tables 2, 5, 6 and S6 of PartImageNet++ at the size of "
+        "`configs/stage3_mpm/small.yaml`, trained with l_inf 4/255. All rows share the segmenter, "
+        f"the recipe and the evaluated images: {measured}. Accuracies in percent, mean over seeds "
+        "± half the 95 % confidence interval (Student's t over n training seeds; neither the "
+        "segmenter nor the choice of images varies in it). The checkpoint of a run is the best of "
+        "its validations on some of the val images, so all rows are slightly optimistic alike. "
+        f"Published figures are AutoAttack's: {SCALE_NOTE}, so only orders and signs compare.",
+        f"![Accuracy of every row]({path.stem}.png)",
+        _accuracy_table(results, rows, threats),
+        "## Difference to vanilla AT\n\nPercentage points, paired by seed.",
+        _difference_table(results, rows, threats),
+        "## Does the paper's ordering hold here?\n\nDifferences are paired by seed, in percentage "
+        "points; the interval is the 95 % interval of the mean difference.",
+        _ordering_table(results, rows, threats),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _accuracy_table(results: Sequence[Result], rows: Sequence[Row], threats: Sequence[str]) -> str:
+    head = ["row", "n", *(THREATS[t] for t in threats), "parameters", "MFLOPs"]
+    head += ["published: clean", "4/255", "8/255", "source"]
+    lines = []
+    for row in rows:
+        runs = [r for r in results if r.row == row.name and r.accuracies]
+        parameters = {r.parameters for r in runs if r.parameters is not None}
+        flops = {r.flops for r in runs if r.flops is not None}
+        published = (row.published.clean, row.published.linf, row.published.linf_x2)
+        lines.append(
+            [
+                row.title,
+                str(len(runs)),
+                *(
+                    _cell(over_seeds(results, row.name, t), bool(runs) or not _under(row, t))
+                    for t in threats
+                ),
+                f"{max(parameters):,}" if parameters else "",
+                f"{max(flops) / 1e6:,.1f}" if flops else "",
+                *("" if math.isnan(value) else f"{value:.1f}" for value in published),
+                row.published.source.rpartition(", ")[2],
+            ]
+        )
+    return _table(head, lines)
+
+
+def _difference_table(
+    results: Sequence[Result], rows: Sequence[Row], threats: Sequence[str]
+) -> str:
+    lines = []
+    for row in rows:
+        if row.name == "vanilla":
+            continue
+        ran = all(
+            any(r.row == name and r.accuracies for r in results) for name in (row.name, "vanilla")
+        )
+        cells = [paired_difference(results, row.name, "vanilla", t) for t in threats]
+        n = max((cell.n for cell in cells if cell), default=0)
+        shown = [
+            _cell(cell, ran or not _under(row, t), "+")
+            for cell, t in zip(cells, threats, strict=True)
+        ]
+        lines.append([row.title, str(n), *shown])
+    return _table(["row", "n", *(THREATS[t] for t in threats)], lines)
+
+
+def _ordering_table(results: Sequence[Result], rows: Sequence[Row], threats: Sequence[str]) -> str:
+    by_name = {row.name: row for row in rows}
+    lines = []
+    for claim in CLAIMS:
+        if claim.better not in by_name or claim.worse not in by_name:
+            continue
+        pair = by_name[claim.better], by_name[claim.worse]
+        sign = ">" if claim.strict else "≥"
+        said = f"{pair[0].title} {sign} {pair[1].title} ({claim.source})"
+        verdicts = [
+            verdict(claim, results, t) if all(_under(row, t) for row in pair) else ""
+            for t in threats
+        ]
+        lines.append([said, *verdicts])
+    return _table(["the paper", *(THREATS[t] for t in threats)], lines)
+
+
+def _under(row: Row, threat: str) -> bool:
+    """Whether a threat is meant to measure a row."""
+    return row.autoattack or threat != "autoattack"
+
+
+def _cell(mean: Mean | None, empty: bool, sign: str = "") -> str:
+    """A mean and its interval; where there is none, nothing or that it was not run."""
+    if mean is None:
+        return "" if empty else NOT_RUN
+    value = f"{mean.mean:{sign}.1f}"
+    return value if math.isnan(mean.half) else f"{value} ± {mean.half:.1f}"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,79 @@
+"""The study as one picture: accuracies of all rows, mean and interval over seeds."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pipeline.study.results import THREATS, Result
+from pipeline.study.rows import Row
+from pipeline.study.summary import accuracies, over_seeds
+
+COLOURS = {"vanilla": "#d55e00", "mpm": "#0072b2"}
+OTHER = "#555555"
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "x",
+    "grid.alpha": 0.3,
+}
+
+
+def draw_study(results: Sequence[Result], rows: Sequence[Row], path: Path) -> None:
+    """Draws one panel a threat, one line a row.
+
+    Dots are seeds, a bar is the 95 % interval of their mean, the dashed line vanilla's mean. Rows
+    without a run say so.
+
+    Args:
+        results: of the study.
+        rows: rows to show, from above.
+        path: PNG file to write.
+    """
+    shown = [name for name in THREATS if any(name in result.accuracies for result in results)]
+    with matplotlib.rc_context(STYLE):
+        size = (1.8 + 2.2 * max(1, len(shown)), 1.2 + 0.3 * len(rows))
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(1, max(1, len(shown)), sharey=True, squeeze=False)[0]
+        for panel, threat in zip(panels, shown, strict=False):
+            _draw_panel(panel, results, rows, threat)
+        panels[0].set_yticks(range(len(rows)), [row.title for row in rows])
+        panels[0].set_ylim(len(rows) - 0.5, -0.5)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        figure.savefig(partial, format="png", metadata={"Software": None})
+    os.replace(partial, path)
+
+
+def _draw_panel(panel: Any, results: Sequence[Result], rows: Sequence[Row], threat: str) -> None:
+    panel.set_title(THREATS[threat], fontsize=9)
+    panel.set_xlabel("accuracy in %")
+    if vanilla := over_seeds(results, "vanilla", threat):
+        panel.axvline(vanilla.mean, color=COLOURS["vanilla"], linestyle="--", linewidth=0.8)
+    for place, row in enumerate(rows):
+        colour = COLOURS.get(row.name, OTHER)
+        mean = over_seeds(results, row.name, threat)
+        if mean is None:
+            ran = any(result.row == row.name and result.accuracies for result in results)
+            if not ran and (row.autoattack or threat != "autoattack"):
+                panel.annotate(
+                    "not run",
+                    (0.5, place),
+                    xycoords=("axes fraction", "data"),
+                    ha="center",
+                    va="center",
+                    color="#999999",
+                )
+            continue
+        seeds = list(accuracies(results, row.name, threat).values())
+        panel.plot(seeds, [place] * len(seeds), "o", color=colour, alpha=0.35, markersize=3)
+        half = 0.0 if math.isnan(mean.half) else mean.half
+        panel.errorbar(mean.mean, place, xerr=half, fmt="D", color=colour, markersize=4, capsize=2)

@@ -1,0 +1,123 @@
+"""What the runs of a study found: read from their folders, one row a run."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from modules.weights import load_classifier
+from pipeline.flops import flop_counter
+from pipeline.stage_outputs import read_manifest, sha256, write_json
+from pipeline.study.commands import StudyCommands
+from pipeline.study.rows import Row
+
+THREATS = {
+    "clean": "clean",
+    "apgd_4": "APGD 4/255",
+    "apgd_8": "APGD 8/255",
+    "autoattack": "AutoAttack 4/255",
+}
+"""What the evaluation measures, and its titles."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run, or the place of one that was not made.
+
+    Attributes:
+        row: name of the row.
+        title: of the row.
+        seed: of the training.
+        accuracies: by threat, in [0, 1]; empty if the run is not complete.
+        images: that each accuracy was measured on.
+        parameters: at inference.
+        flops: at inference, of one image.
+    """
+
+    row: str
+    title: str
+    seed: int
+    accuracies: dict[str, float] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
+    parameters: int | None = None
+    flops: int | None = None
+
+
+def collect(commands: StudyCommands, row: Row, seed: int) -> Result:
+    """Reads the outcome of one row and seed, without accuracies if it is not complete."""
+    model, outcome = commands.model(row, seed), commands.outcome(row, seed)
+    empty = Result(row.name, row.title, seed)
+    for run in (model, outcome):
+        if not (run / "manifest.json").is_file() or read_manifest(run)["state"] != "complete":
+            return empty
+    config = read_manifest(outcome)["config"]
+    # the records hold more threats when fewer are asked for than before
+    asked = config["data"]["init_args"]["images"]
+    threats = [
+        threat
+        for threat in json.loads((outcome / "summary.json").read_text())["threats"]
+        if threat["name"] in asked
+    ]
+    parameters, flops = _cost(commands.folder, model, config["data"]["init_args"]["image_size"])
+    return Result(
+        row.name,
+        row.title,
+        seed,
+        {threat["name"]: threat["accuracy"] for threat in threats},
+        {threat["name"]: threat["n"] for threat in threats},
+        parameters,
+        flops,
+    )
+
+
+def collect_all(commands: StudyCommands, rows: Sequence[Row], seeds: int) -> list[Result]:
+    """The outcomes of all rows and seeds, by row and then by seed."""
+    return [collect(commands, row, seed) for row in rows for seed in range(seeds)]
+
+
+def write_results(commands: StudyCommands, rows: Sequence[Row], seeds: int) -> list[Result]:
+    """Writes `results.json` and `results.csv` below the study's folder, one row a run."""
+    results = collect_all(commands, rows, seeds)
+    write_json(commands.folder / "results.json", {"runs": [asdict(result) for result in results]})
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    numbers = [f"images_{threat}" for threat in THREATS]
+    writer.writerow(["row", "seed", "state", *THREATS, *numbers, "parameters", "flops"])
+    for result in results:
+        writer.writerow(
+            [
+                result.row,
+                result.seed,
+                "complete" if result.accuracies else "not run",
+                *(result.accuracies.get(threat) for threat in THREATS),
+                *(result.images.get(threat) for threat in THREATS),
+                result.parameters,
+                result.flops,
+            ]
+        )
+    partial = commands.folder / ".results.csv.partial"
+    partial.write_text(table.getvalue())
+    os.replace(partial, commands.folder / "results.csv")
+    return results
+
+
+def _cost(folder: Path, model: Path, image_size: int) -> tuple[int, int]:
+    """Parameters and FLOPs of a model at inference, kept in `costs/`."""
+    key = sha256(model / "manifest.json")
+    kept = folder / "costs" / f"{model.parent.name}_{model.name}.json"
+    if kept.is_file():
+        cost = json.loads(kept.read_text())
+        if (cost["model"], cost["image_size"]) == (key, image_size):
+            return cost["parameters"], cost["flops"]
+    network = load_classifier(model)
+    with flop_counter() as counter, torch.no_grad():
+        network(torch.zeros(1, 3, image_size, image_size))
+    parameters, flops = sum(p.numel() for p in network.parameters()), counter.get_total_flops()
+    cost = {"model": key, "image_size": image_size, "parameters": parameters, "flops": flops}
+    write_json(kept, cost)
+    return parameters, flops
