@@ -15,7 +15,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 .NOTPARALLEL:
 .PHONY: help setup demo test lint check-data data-statistics stage1-segmenter stage2-pseudolabels \
   label-report export-labels import-labels stage3-mpm export-model evaluate \
-  report estimate study clean
+  report resize-images estimate study clean
 
 help:
 	@echo "make demo                 the whole pipeline on rendered images, about 15 minutes"
@@ -34,6 +34,7 @@ help:
 	@echo "make export-model         timm, ONNX, torch.export      -> OUT= or RUNS/export/MODEL"
 	@echo "make evaluate             clean and robust accuracy     -> RUNS/evaluate/MODEL"
 	@echo "make report               one HTML page                 -> RUNS/report/index.html"
+	@echo "make resize-images        smaller training images       -> RUNS/resized (faster loading)"
 	@echo "make estimate             hours and days of a stage 3 config (DEVICES=8)"
 	@echo "make study                rows of tables 2, 5 and 6 over several seeds -> RUNS/study"
 	@echo "make clean                remove caches and the virtual environment, never RUNS"
@@ -126,6 +127,11 @@ report: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(BIN)/python -m pipeline.report --runs $(RUNS) --imagenet $(IMAGENET) --pinpp $(PINPP) \
 	  $(if $(filter command line,$(origin MODEL)),--model $(notdir $(MODEL:%/=%))) $(ARGS)
+
+resize-images: $(READY)
+	$(call need,IMAGENET)
+	$(BIN)/python -m pipeline.resize_images --imagenet $(IMAGENET) \
+	  --out $(RUNS)/$(or $(NAME),resized) $(ARGS)
 
 estimate: $(READY)
 	$(call need,IMAGENET PINPP)

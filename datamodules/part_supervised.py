@@ -1,7 +1,6 @@
 """Stage 3 data: image crops with the part labels of their supervised cells."""
 
 import hashlib
-import math
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,17 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.composite_store import CompositeStore, write_composites
-from datamodules.imagenet_folder import list_images, read_image
+from datamodules.composite_store import FORMAT, CompositeStore, write_composites
+from datamodules.device_augmentation import augment
+from datamodules.image_crops import Resampling
+from datamodules.imagenet_folder import list_images
+from datamodules.part_crops import PartSupervisedImages
 from datamodules.part_labels import ImageParts
 from datamodules.part_vocabulary import PartVocabulary
 from datamodules.pinpp import read_annotations
 from datamodules.pseudo_labels import read_labels
-from datamodules.recognition import RecognitionImages, balanced_order, to_tensor
+from datamodules.recognition import RecognitionImages, balanced_order
+from datamodules.resized_store import ResizedStore
 from datamodules.sampling import EpochSampler
 
 
@@ -28,7 +30,9 @@ class PartSupervisedData(LightningDataModule):
     """Training images with composite part labels, validation images with their class.
 
     A human annotation replaces an image's pseudo labels (PartImageNet++ §4.1); an image that
-    stage 2 could not read is left out.
+    stage 2 could not read is left out. Part labels of an image without any part pixel in the crop
+    have weight 0. Colours are changed and rectangles erased on the device, see
+    `device_augmentation`; validation images are left alone.
 
     Args:
         imagenet: folder with `train/` and `val/`.
@@ -37,8 +41,15 @@ class PartSupervisedData(LightningDataModule):
         image_size: side of the crops in pixels.
         label_stride: pixels per supervised cell, 8 when the last three blocks are supervised.
         score_threshold: least score of a pseudo label that is used.
+        pseudo_weight: weight of the part loss of images with pseudo labels; 0 supervises parts
+            with human annotations alone.
+        human_weight: weight of the part loss of images with human annotations.
         min_scale: least share of the image's area that a training crop covers.
         color_jitter: largest relative change of brightness, contrast and saturation.
+        random_erasing: probability of erasing a rectangle of a training image.
+        resampling: which library resizes training images, see `image_crops.read_crop`.
+        resized: folder of smaller copies of the training images, made by
+            `pipeline.resize_images`; None reads the originals.
         val_resize: shorter side of validation images before the centre crop, in pixels.
         val_images: size of the class-balanced validation subset.
         batch_size: images in a batch of one process.
@@ -46,7 +57,8 @@ class PartSupervisedData(LightningDataModule):
         seed: seed of order, crops and subset.
 
     Raises:
-        ValueError: if the label stride does not divide the image size.
+        ValueError: if the label stride does not divide the image size, or a weight, a
+            probability or the jitter is out of range.
     """
 
     def __init__(
@@ -57,8 +69,13 @@ class PartSupervisedData(LightningDataModule):
         image_size: int = 224,
         label_stride: int = 8,
         score_threshold: float = 0.0,
+        pseudo_weight: float = 1.0,
+        human_weight: float = 1.0,
         min_scale: float = 0.08,
         color_jitter: float = 0.1,
+        random_erasing: float = 0.0,
+        resampling: Resampling = "torch",
+        resized: Path | None = None,
         val_resize: int = 256,
         val_images: int = 10_000,
         batch_size: int = 64,
@@ -68,14 +85,23 @@ class PartSupervisedData(LightningDataModule):
         super().__init__()
         if image_size % label_stride:
             raise ValueError(f"image_size={image_size} is no multiple of {label_stride=}")
+        if min(pseudo_weight, human_weight) < 0:
+            raise ValueError(f"{pseudo_weight=} and {human_weight=} must not be negative")
+        if not (0 <= random_erasing <= 1 and 0 <= color_jitter <= 1):
+            raise ValueError(f"{random_erasing=} and {color_jitter=} must lie between 0 and 1")
         self.imagenet = imagenet
         self.pinpp = pinpp
         self.labels = labels
         self.image_size = image_size
         self.label_stride = label_stride
         self.score_threshold = score_threshold
+        self.pseudo_weight = pseudo_weight
+        self.human_weight = human_weight
         self.min_scale = min_scale
         self.color_jitter = color_jitter
+        self.random_erasing = random_erasing
+        self.resampling: Resampling = resampling
+        self.resized = None if resized is None else ResizedStore(resized)
         self.val_resize = val_resize
         self.val_images = val_images
         self.batch_size = batch_size
@@ -91,11 +117,12 @@ class PartSupervisedData(LightningDataModule):
     @cached_property
     def composites(self) -> Path:
         """File of the composite labels, named after all that it derives from."""
-        digest = hashlib.sha256(f"{self.vocabulary.content_hash} {self.score_threshold}".encode())
+        state = f"{FORMAT} {self.vocabulary.content_hash} {self.score_threshold}"
+        digest = hashlib.sha256(state.encode())
         sources = [*self.labels.glob("labels/*.parquet"), *self.pinpp.glob("json/*.json")]
         for file in sorted(sources):
-            state = file.stat()
-            digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}".encode())
+            status = file.stat()
+            digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())
         return self.labels / "composite" / f"{digest.hexdigest()[:16]}.arrow"
 
     def prepare_data(self) -> None:
@@ -114,7 +141,7 @@ class PartSupervisedData(LightningDataModule):
                 "annotated images: the image list has changed, run make stage2-pseudolabels again"
             )
         rows = (self._chosen(row, human) for row in pseudo if not row.error)
-        write_composites(self.composites, rows, self.vocabulary.inclusions)
+        write_composites(self.composites, rows, self.vocabulary.inclusions, human)
 
     def _chosen(self, row: ImageParts, human: dict[str, ImageParts]) -> ImageParts:
         if row.key in human:
@@ -123,16 +150,30 @@ class PartSupervisedData(LightningDataModule):
         return replace(row, instances=kept)
 
     def setup(self, stage: str) -> None:
-        """Opens the composites and lists the validation images."""
+        """Opens the composites and lists the validation images.
+
+        Raises:
+            ValueError: if the smaller copies do not fit the part labels.
+        """
+        store = CompositeStore(self.composites)
+        copies = self.resized
+        weights = np.where(store.column("human"), self.human_weight, self.pseudo_weight)
         self.train_set = PartSupervisedImages(
-            self.imagenet / "train",
-            CompositeStore(self.composites),
+            self.imagenet / "train" if copies is None else copies.images,
+            store,
             self.image_size,
             self.label_stride,
             self.min_scale,
             self.color_jitter,
             self.seed,
+            weights=weights,
+            random_erasing=self.random_erasing,
+            resampling=self.resampling,
+            resized_side=None if copies is None else copies.side,
         )
+        if copies is not None:
+            keys = [key for key, _ in self.train_set.images]
+            copies.check(keys, store.column("height"), store.column("width"))
         val = list_images(self.imagenet / "val")
         order = balanced_order([label for _, label in val], self.seed)[: self.val_images]
         self.val_set = RecognitionImages(
@@ -154,6 +195,10 @@ class PartSupervisedData(LightningDataModule):
         shard = torch.utils.data.Subset(self.val_set, range(rank, len(self.val_set), world))
         return self._loader(shard)
 
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Augments training batches on the device; their images become float in [0, 1]."""
+        return augment(batch)
+
     def _loader(self, dataset: Dataset[Any], **kwargs: Any) -> DataLoader[Any]:
         return DataLoader(
             dataset,
@@ -163,106 +208,3 @@ class PartSupervisedData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **kwargs,
         )
-
-
-class PartSupervisedImages(Dataset[dict[str, Any]]):
-    """Random crops with the part labels of their cells, a function of (seed, epoch, index).
-
-    Labels are taken where nearest-neighbour resizing of the crop's label map to `image_size`
-    and then to the supervised cells would take them, straight from the run lengths: at the
-    first pixel of every `label_stride`-th column and row.
-
-    Args:
-        folder: `imagenet/train`.
-        store: composite labels.
-        image_size: side of the crops in pixels.
-        label_stride: pixels per supervised cell.
-        min_scale: least share of the image's area that a crop covers.
-        color_jitter: largest relative change of brightness, contrast and saturation.
-        seed: seed of the crops.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        store: CompositeStore,
-        image_size: int,
-        label_stride: int,
-        min_scale: float,
-        color_jitter: float,
-        seed: int,
-    ) -> None:
-        self.folder = folder
-        self.store = store
-        self.images = list(store.images())
-        self.image_size = image_size
-        self.label_stride = label_stride
-        self.min_scale = min_scale
-        self.color_jitter = color_jitter
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
-        epoch, index = item
-        rng = np.random.default_rng((self.seed, epoch, index))
-        key, label = self.images[index]
-        image = read_image(self.folder / key)
-        runs = self.store.runs(index)
-        if (runs.height, runs.width) != (image.height, image.width):
-            raise ValueError(
-                f"{self.folder / key} is {image.height}x{image.width}, its part labels are "
-                f"{runs.height}x{runs.width}: run make stage2-pseudolabels for these images"
-            )
-        top, left, height, width = random_crop(rng, image.height, image.width, self.min_scale)
-        flip = rng.random() < 0.5
-        size = self.image_size
-        box = (left, top, left + width, top + height)
-        crop = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-        if flip:
-            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        cells = np.arange(0, size, self.label_stride)
-        rows = top + ((cells + 0.5) * height / size).astype(np.int64)
-        columns = size - 1 - cells if flip else cells
-        columns = left + ((columns + 0.5) * width / size).astype(np.int64)
-        part_labels = torch.from_numpy(runs.at(rows, columns).astype(np.int64))
-        return {
-            "image": to_tensor(self._jitter(crop, rng)),
-            "label": label,
-            "part_labels": part_labels,
-            "part_weight": float(part_labels.any()),
-            "key": key,
-        }
-
-    def _jitter(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        if self.color_jitter:
-            for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-                image = enhance(image).enhance(1 + rng.uniform(-1, 1) * self.color_jitter)
-        return image
-
-
-def random_crop(
-    rng: np.random.Generator, height: int, width: int, min_scale: float
-) -> tuple[int, int, int, int]:
-    """A random resized crop as Inception trains on: area share and aspect ratio at random.
-
-    Args:
-        rng: source of randomness.
-        height: of the image in pixels.
-        width: of the image in pixels.
-        min_scale: least share of the area.
-
-    Returns:
-        Top, left, height and width in pixels; the largest centred crop of a permitted aspect
-        ratio if ten tries do not fit.
-    """
-    for _ in range(10):
-        area = height * width * rng.uniform(min_scale, 1.0)
-        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            top, left = rng.integers(0, [height - h + 1, width - w + 1]).tolist()
-            return top, left, h, w
-    h, w = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
-    return (height - h) // 2, (width - w) // 2, h, w

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +9,15 @@ import torch
 from PIL import Image
 
 from datamodules.composite_store import CompositeStore, write_composites
+from datamodules.part_crops import random_crop
 from datamodules.part_labels import ImageParts
 from datamodules.part_masks import composite
-from datamodules.part_supervised import PartSupervisedData, random_crop
+from datamodules.part_supervised import PartSupervisedData
 from datamodules.part_vocabulary import PartVocabulary
 from datamodules.pinpp import read_annotations
 from datamodules.pseudo_labels import to_table
+from datamodules.resized_store import Settings
+from pipeline.resize_images import resize_images
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def truth(shapes_root: Path) -> list[ImageParts]:
 
 
 def data(
-    shapes_root: Path, folder: Path, rows: list[ImageParts], **kwargs: float
+    shapes_root: Path, folder: Path, rows: list[ImageParts], **kwargs: object
 ) -> PartSupervisedData:
     (folder / "labels").mkdir(parents=True, exist_ok=True)
     pq.write_table(to_table(rows), folder / "labels" / "00000.parquet")
@@ -142,3 +146,125 @@ def test_annotated_image_without_a_row_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=r"no row for .*run make stage2-pseudolabels again"):
         data(shapes_root, tmp_path, truth[1:])
+
+
+def test_labels_weigh_by_who_made_them(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    vocabulary = PartVocabulary.from_pinpp(shapes_root / "pinpp", shapes_root / "imagenet")
+    human = {row.key for row in read_annotations(shapes_root / "pinpp", vocabulary)}
+    weights = {"pseudo_weight": 0.25, "human_weight": 2.0}
+    images = data(shapes_root, tmp_path, truth, min_scale=0.01, **weights).train_set
+    seen = set()
+    for epoch in range(4):
+        for index in range(len(images)):
+            sample = images[epoch, index]
+            weight = (2.0 if sample["key"] in human else 0.25) * sample["part_labels"].any().item()
+            assert sample["part_weight"] == weight
+            seen.add(weight)
+    assert seen == {0.0, 0.25, 2.0}
+
+
+def test_smaller_copies_give_the_same_labels_and_nearly_the_same_crops(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    resize_images(shapes_root / "imagenet", tmp_path / "small", Settings(48, 95), workers=1)
+    full = data(shapes_root, tmp_path / "labels", truth, color_jitter=0.0).train_set
+    for resampling, most in (("torch", 8), ("pillow", 7)):
+        small = data(
+            shapes_root,
+            tmp_path / "labels",
+            truth,
+            color_jitter=0.0,
+            resized=tmp_path / "small",
+            resampling=resampling,
+        ).train_set
+        differences = []
+        for index in range(len(full)):
+            wanted, found = full[2, index], small[2, index]
+            assert torch.equal(found["part_labels"], wanted["part_labels"])
+            assert found["part_weight"] == wanted["part_weight"]
+            difference = (found["image"].float() - wanted["image"].float()).abs()
+            differences.append(difference.mean())
+        assert np.mean(differences) < most
+
+
+def test_copies_that_do_not_fit_are_refused(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    imagenet = shutil.copytree(shapes_root / "imagenet", tmp_path / "imagenet")
+    gone = imagenet / "train" / truth[3].key
+    gone.unlink()
+    resize_images(imagenet, tmp_path / "small", Settings(48), workers=1)
+    with pytest.raises(ValueError, match=f"no copy of {truth[3].key} and 0 more"):
+        data(shapes_root, tmp_path / "labels", truth, resized=tmp_path / "small")
+    shutil.copy(shapes_root / "imagenet" / "train" / truth[3].key, gone)
+    resize_images(imagenet, tmp_path / "small", Settings(48), workers=1)
+    images = data(shapes_root, tmp_path / "labels", truth, resized=tmp_path / "small").train_set
+    with Image.open(gone) as image:
+        image.resize((40, 30)).save(tmp_path / "small" / "train" / truth[3].key, "JPEG")
+    with pytest.raises(ValueError, match="is 30x40, its part labels are 64x64: delete it"):
+        images[0, 3]
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    batches = [
+        list(
+            data(
+                shapes_root, tmp_path, truth, num_workers=workers, random_erasing=0.5
+            ).train_dataloader()
+        )
+        for workers in (0, 2)
+    ]
+    assert len(batches[0]) == len(batches[1]) == 9
+    for one, other in zip(*batches, strict=True):
+        assert one.keys() == other.keys() >= {"image", "colour", "erase"}
+        assert one.pop("key") == other.pop("key")
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_training_batches_are_augmented_on_the_device_and_validation_batches_are_not(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    module = data(shapes_root, tmp_path, truth, color_jitter=0.2, random_erasing=1.0)
+    batch = next(iter(module.train_dataloader()))
+    images = module.on_after_batch_transfer(batch, 0)["image"]
+    assert images.dtype == torch.float32
+    assert images.min() >= 0
+    assert images.max() <= 1
+    top, left, *_ = batch["erase"][0]
+    torch.testing.assert_close(images[0, :, top, left], torch.tensor([0.485, 0.456, 0.406]))
+    plain = next(iter(module.val_dataloader()))
+    assert module.on_after_batch_transfer(plain, 0) is plain
+    assert plain["image"].dtype == torch.uint8
+
+
+def test_without_jitter_images_stay_as_pillow_gives_them(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    module = data(shapes_root, tmp_path, truth, color_jitter=0.0, resampling="pillow")
+    for index, row in enumerate(truth[:6]):
+        rng = np.random.default_rng((0, 1, index))
+        top, left, height, width = random_crop(rng, row.height, row.width, 0.08)
+        image = Image.open(shapes_root / "imagenet" / "train" / row.key).convert("RGB")
+        box = (left, top, left + width, top + height)
+        image = image.resize((32, 32), Image.Resampling.BICUBIC, box=box)
+        if rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        found = module.train_set[1, index]["image"]
+        assert np.array_equal(found.permute(1, 2, 0).numpy(), np.array(image))
+    batch = next(iter(module.train_dataloader()))
+    assert module.on_after_batch_transfer(batch, 0) is batch
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"pseudo_weight": -1.0}, {"human_weight": -0.1}, {"random_erasing": 1.5}, {"color_jitter": 2}],
+)
+def test_settings_out_of_range_are_refused(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts], wrong: dict[str, float]
+) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
+        data(shapes_root, tmp_path, truth, **wrong)
