@@ -30,9 +30,9 @@ from rich.table import Table
 
 from datamodules.composite_store import CompositeStore, write_composites
 from datamodules.label_png import write_png
+from datamodules.part_crops import random_crop
 from datamodules.part_labels import ImageParts
 from datamodules.part_masks import composite
-from datamodules.part_crops import random_crop
 from datamodules.part_vocabulary import PartVocabulary
 from datamodules.pseudo_labels import from_table, read_shard
 from pipeline.shard_writer import write_shard

@@ -75,10 +75,7 @@ def _position_type(parts: int) -> np.dtype:
 
 
 def write_composites(
-    path: Path,
-    rows: Iterable[ImageParts],
-    inclusions: tuple[tuple[int, int], ...],
-    human: Container[str] = frozenset(),
+    path: Path, rows: Iterable[ImageParts], inclusions: tuple[tuple[int, int], ...]
 ) -> None:
     """Writes the composites of `rows` whole or not at all.
 
@@ -86,16 +83,41 @@ def write_composites(
         path: Arrow IPC file to make.
         rows: part labels; a row of height 0 has none.
         inclusions: pairs (part id, id of the whole that includes it).
-        human: keys of the rows whose labels people made.
+    """
+    remaining = iter(rows)
+    some = iter(lambda: list(islice(remaining, ROWS_PER_BATCH)), [])
+    write_batches(path, (composite_batch(chunk, inclusions) for chunk in some))
+
+
+def write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """Writes what `composite_batch` made, whole or not at all.
+
+    Args:
+        path: Arrow IPC file to make.
+        batches: of at least one row each.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        remaining = iter(rows)
-        while some := list(islice(remaining, ROWS_PER_BATCH)):
-            records = [_record(row, inclusions, row.key in human) for row in some]
-            writer.write_batch(pa.RecordBatch.from_pylist(records, schema=SCHEMA))
+        for batch in batches:
+            writer.write_batch(batch)
     os.replace(partial, path)
+
+
+def composite_batch(
+    rows: Iterable[ImageParts],
+    inclusions: tuple[tuple[int, int], ...],
+    human: Container[str] = frozenset(),
+) -> pa.RecordBatch:
+    """Composites of some rows, some milliseconds each.
+
+    Args:
+        rows: part labels; a row of height 0 has none.
+        inclusions: pairs (part id, id of the whole that includes it).
+        human: keys of the rows whose labels people made.
+    """
+    records = [_record(row, inclusions, row.key in human) for row in rows]
+    return pa.RecordBatch.from_pylist(records, schema=SCHEMA)
 
 
 def _record(

@@ -1,18 +1,25 @@
 """Stage 3 data: image crops with the part labels of their supervised cells."""
 
 import hashlib
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from lightning.pytorch import LightningDataModule
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.composite_store import FORMAT, CompositeStore, write_composites
+from datamodules.composite_store import FORMAT, CompositeStore, composite_batch, write_batches
 from datamodules.device_augmentation import augment
 from datamodules.image_crops import Resampling
 from datamodules.imagenet_folder import list_images
@@ -20,7 +27,7 @@ from datamodules.part_crops import PartSupervisedImages
 from datamodules.part_labels import ImageParts
 from datamodules.part_vocabulary import PartVocabulary
 from datamodules.pinpp import read_annotations
-from datamodules.pseudo_labels import read_labels
+from datamodules.pseudo_labels import label_files, read_shard
 from datamodules.recognition import RecognitionImages, balanced_order
 from datamodules.resized_store import ResizedStore
 from datamodules.sampling import EpochSampler
@@ -129,25 +136,33 @@ class PartSupervisedData(LightningDataModule):
         """Derives the composites from pseudo labels and annotations once per node."""
         if self.composites.is_file():
             return
-        pseudo = read_labels(self.labels)
+        files = label_files(self.labels)
         human = {
             row.key: row
             for row in read_annotations(self.pinpp, self.vocabulary, self.imagenet / "train")
         }
-        missing = human.keys() - {row.key for row in pseudo}
+        labelled = [pq.read_table(file, columns=["key"])["key"].to_pylist() for file in files]
+        missing = human.keys() - set(chain.from_iterable(labelled))
         if missing:
             raise ValueError(
                 f"{self.labels} has no row for {min(missing)} and {len(missing) - 1} more "
                 "annotated images: the image list has changed, run make stage2-pseudolabels again"
             )
-        rows = (self._chosen(row, human) for row in pseudo if not row.error)
-        write_composites(self.composites, rows, self.vocabulary.inclusions, human)
-
-    def _chosen(self, row: ImageParts, human: dict[str, ImageParts]) -> ImageParts:
-        if row.key in human:
-            return human[row.key]
-        kept = tuple(part for part in row.instances if part.score >= self.score_threshold)
-        return replace(row, instances=kept)
+        annotated = [{key: human[key] for key in keys if key in human} for keys in labelled]
+        derive = partial(
+            _composites_of,
+            score_threshold=self.score_threshold,
+            inclusions=self.vocabulary.inclusions,
+        )
+        with ExitStack() as stack:
+            derived = map(derive, files, annotated)
+            if self.num_workers > 1:
+                # forked workers of a process with threads may hang
+                context = multiprocessing.get_context("spawn")
+                pool = stack.enter_context(ProcessPoolExecutor(self.num_workers, context))
+                derived = pool.map(derive, files, annotated)
+            shown = track(derived, "Composite labels", total=len(files))
+            write_batches(self.composites, (batch for batch in shown if batch.num_rows))
 
     def setup(self, stage: str) -> None:
         """Opens the composites and lists the validation images.
@@ -208,3 +223,21 @@ class PartSupervisedData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **kwargs,
         )
+
+
+def _composites_of(
+    file: Path,
+    annotated: dict[str, ImageParts],
+    score_threshold: float,
+    inclusions: tuple[tuple[int, int], ...],
+) -> pa.RecordBatch:
+    """Composites of one shard, annotations in place of pseudo labels, unreadable images left out.
+
+    A function of its own so that processes can share the shards: a million images take hours.
+    """
+    rows = []
+    for row in read_shard(file):
+        kept = tuple(part for part in row.instances if part.score >= score_threshold)
+        if not row.error:
+            rows.append(annotated.get(row.key, replace(row, instances=kept)))
+    return composite_batch(rows, inclusions, annotated)

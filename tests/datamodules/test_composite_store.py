@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from datamodules.composite_store import CompositeStore, pack_runs, unpack_runs, write_composites
+from datamodules.part_crops import random_crop
 from datamodules.part_labels import ImageParts, PartInstance, decode_masks, encode_mask
 from datamodules.part_masks import LabelRuns, composite
-from datamodules.part_crops import random_crop
 from datamodules.part_vocabulary import PartVocabulary
 from datamodules.pinpp import read_annotations
 
