@@ -10,11 +10,16 @@ RUN := $(BIN)/python -m pipeline
 config = $(foreach c,$(or $(CONFIG),$(2)),-c $(if $(findstring /,$c),$c,configs/$(1)/$c.yaml))
 folder = --trainer.default_root_dir=$(RUNS)/$(or $(NAME),$(1))
 data = --data.init_args.imagenet=$(IMAGENET) --data.init_args.pinpp=$(PINPP)
+generalise = $(RUN) generalisation test $(call config,generalisation,imagenet) $(data) \
+  --model.init_args.model=$(MODEL) \
+  $(if $(PINPP_VAL),--data.init_args.sources.background.init_args.annotations=$(PINPP_VAL)) \
+  --trainer.default_root_dir=$(RUNS)/evaluate/$(notdir $(MODEL:%/=%))/generalisation
 need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 
 .NOTPARALLEL:
 .PHONY: help setup demo test lint check-data data-statistics stage1-segmenter stage2-pseudolabels \
   label-report export-labels import-labels stage3-mpm export-model evaluate \
+  generalisation human-alignment \
   report resize-images estimate study clean
 
 help:
@@ -32,7 +37,9 @@ help:
 	@echo "make import-labels        labels made elsewhere, SOURCE=  -> RUNS/stage2_pseudolabels"
 	@echo "make stage3-mpm           train the recogniser          -> RUNS/stage3_mpm"
 	@echo "make export-model         timm, ONNX, torch.export      -> OUT= or RUNS/export/MODEL"
-	@echo "make evaluate             clean and robust accuracy     -> RUNS/evaluate/MODEL"
+	@echo "make evaluate             attacks, then generalisation  -> RUNS/evaluate/MODEL"
+	@echo "make generalisation       corruptions, shifts, biases   -> RUNS/evaluate/MODEL/generalisation"
+	@echo "make human-alignment      beside people's decisions, HUMANS= -> RUNS/human_alignment"
 	@echo "make report               one HTML page                 -> RUNS/report/index.html"
 	@echo "make resize-images        smaller training images       -> RUNS/resized (faster loading)"
 	@echo "make estimate             hours and days of a stage 3 config (DEVICES=8)"
@@ -118,10 +125,21 @@ export-model: $(READY)
 	$(BIN)/python -m pipeline.export_model --model $(MODEL) \
 	  --out $(or $(OUT),$(RUNS)/export/$(notdir $(MODEL:%/=%))) $(ARGS)
 
+# Attacks first, then everything that is measured without one, where there is a configuration.
 evaluate: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) evaluate test $(call config,evaluate,imagenet) $(data) --model.init_args.model=$(MODEL) \
 	  --trainer.default_root_dir=$(RUNS)/evaluate/$(notdir $(MODEL:%/=%)) $(ARGS)
+	$(if $(wildcard configs/generalisation/$(or $(CONFIG),imagenet).yaml),$(generalise))
+
+generalisation: $(READY)
+	$(call need,IMAGENET PINPP)
+	$(generalise) $(ARGS)
+
+human-alignment: $(READY)
+	$(call need,HUMANS)
+	$(BIN)/python -m pipeline.human_alignment --humans $(HUMANS) \
+	  --model $(RUNS)/evaluate/$(notdir $(MODEL:%/=%)) --out $(RUNS)/human_alignment $(ARGS)
 
 report: $(READY)
 	$(call need,IMAGENET PINPP)

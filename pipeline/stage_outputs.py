@@ -36,6 +36,8 @@ FREE_KEYS = (
     # more images or threats for an evaluation; its records are checked one by one
     "data.init_args.images",
     "model.init_args.threats",
+    "data.init_args.sources",
+    "data.init_args.max_images",
 )
 
 
@@ -164,15 +166,18 @@ class StageOutputs(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes the vocabulary and the running manifest (rank 0 only)."""
         root = Path(trainer.default_root_dir)
-        vocabulary = trainer.datamodule.vocabulary  # type: ignore[attr-defined]
-        vocabulary.save(root / "vocabulary.json")
+        inputs = _earlier_stages(self.config)
+        # downstream detection has no parts
+        if vocabulary := getattr(trainer.datamodule, "vocabulary", None):  # type: ignore[attr-defined]
+            vocabulary.save(root / "vocabulary.json")
+            inputs = {"vocabulary": vocabulary.content_hash, **inputs}
         if keys := getattr(trainer.datamodule, "split_keys", None):  # type: ignore[attr-defined]
             write_json(root / "split.json", keys)
         manifest = {
             "stage": root.name,
             "state": "running",
             "config": plain_config(self.parser, self.config),
-            "inputs": {"vocabulary": vocabulary.content_hash, **_earlier_stages(self.config)},
+            "inputs": inputs,
             "outputs": {},
             "versions": {package: version(package) for package in PACKAGES},
             "git": _git_revision(),
@@ -204,6 +209,7 @@ def mark_complete(run: Path) -> None:
         for path in sorted(run.rglob("*"))
         if path.is_file()
         and path.name != "manifest.json"
+        and "generalisation" not in path.relative_to(run).parts  # a run of its own
         and not path.name.startswith(("events.out", "."))
     }
     manifest["state"] = "complete"
