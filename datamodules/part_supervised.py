@@ -2,6 +2,7 @@
 
 import hashlib
 import multiprocessing
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -155,7 +156,7 @@ class PartSupervisedData(LightningDataModule):
             inclusions=self.vocabulary.inclusions,
         )
         with ExitStack() as stack:
-            derived = map(derive, files, annotated)
+            derived: Iterator[pa.RecordBatch] = map(derive, files, annotated)
             if self.num_workers > 1:
                 # forked workers of a process with threads may hang
                 context = multiprocessing.get_context("spawn")

@@ -276,7 +276,7 @@ class MPM(LightningModule):
             self.part_loss(
                 level.features,
                 level.weight,
-                mixture_targets(part_labels, level.features.shape[-2:]),
+                mixture_targets(part_labels, (level.features.shape[2], level.features.shape[3])),
                 batch["part_weight"],
             )
             for level in levels

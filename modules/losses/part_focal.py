@@ -157,6 +157,6 @@ class _FusedFocal(torch.autograd.Function):
         # retained graph once more has them made again.
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
-            _, gradients = _value_and_gradients(*ctx.saved_tensors, *ctx.settings, wanted=True)
+            _, gradients = _value_and_gradients(*ctx.saved_tensors, *ctx.settings, True)
         features, weight = (g.mul_(grad_output.to(g.dtype)) for g in gradients)
         return features, weight, None, None, None, None

@@ -29,7 +29,7 @@ class BackboneSegmenter(nn.Module):
     ) -> None:
         super().__init__()
         self.body: Any = timm.create_model(architecture, num_classes=0, **dict(model_args or {}))
-        self.out_channels = int(self.body.num_features)
+        self.out_channels: int = self.body.num_features
         self.activation = nn.Sequential(nn.GELU(), nn.BatchNorm2d(self.out_channels))
         self.head = SeparableConv(self.out_channels, num_classes)
 
