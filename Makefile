@@ -20,7 +20,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 .PHONY: help setup demo test lint check-data data-statistics stage1-segmenter stage2-pseudolabels \
   label-report export-labels import-labels stage3-mpm export-model evaluate \
   generalisation human-alignment \
-  report resize-images estimate study clean
+  report tiny-imagenet resize-images estimate study clean
 
 help:
 	@echo "make demo                 the whole pipeline on rendered images, about 15 minutes"
@@ -41,6 +41,7 @@ help:
 	@echo "make generalisation       corruptions, shifts, biases   -> RUNS/evaluate/MODEL/generalisation"
 	@echo "make human-alignment      beside people's decisions, HUMANS= -> RUNS/human_alignment"
 	@echo "make report               one HTML page                 -> RUNS/report/index.html"
+	@echo "make tiny-imagenet        T-PIN++ from ImageNet, PINPP and TINY= -> RUNS/t_pinpp"
 	@echo "make resize-images        smaller training images       -> RUNS/resized (faster loading)"
 	@echo "make estimate             hours and days of a stage 3 config (DEVICES=8)"
 	@echo "make study                rows of tables 2, 5 and 6 over several seeds -> RUNS/study"
@@ -150,6 +151,11 @@ resize-images: $(READY)
 	$(call need,IMAGENET)
 	$(BIN)/python -m pipeline.resize_images --imagenet $(IMAGENET) \
 	  --out $(RUNS)/$(or $(NAME),resized) $(ARGS)
+
+tiny-imagenet: $(READY)
+	$(call need,IMAGENET PINPP TINY)
+	$(BIN)/python -m pipeline.tiny_imagenet --imagenet $(IMAGENET) --pinpp $(PINPP) --tiny $(TINY) \
+	  --out $(RUNS)/$(or $(NAME),t_pinpp) $(ARGS)
 
 estimate: $(READY)
 	$(call need,IMAGENET PINPP)

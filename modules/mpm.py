@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
@@ -249,7 +250,7 @@ class MPM(LightningModule):
             return self.attack(
                 images,
                 raised,
-                self._generator(),
+                self._generators(len(images)),
                 eps_factor=min(1.0, (epoch + 1) / max(1, self.eps_warmup_epochs)),
                 step_factor=min(1.0, epoch / max(1, self.step_warmup_epochs))
                 if self.step_warmup_epochs
@@ -283,11 +284,16 @@ class MPM(LightningModule):
         ]
         return torch.stack(losses).mean()
 
-    def _generator(self) -> torch.Generator:
-        """Attack noise that depends on seed, step and rank only, so a resumed run repeats it."""
-        entropy = (torch.initial_seed(), self.global_step, self.global_rank)
-        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        return torch.Generator(self.device).manual_seed(seed)
+    def _generators(self, count: int) -> list[torch.Generator]:
+        """Attack noise of each image: depends on seed, step and its place in the global batch.
+
+        A resumed run repeats it, and so does one with other processes: `EpochSampler` deals the
+        images of a step out in turn.
+        """
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        entropy = np.random.SeedSequence((torch.initial_seed(), self.global_step))
+        seeds = entropy.generate_state(count * world, np.uint64)[self.global_rank :: world]
+        return [torch.Generator(self.device).manual_seed(int(s >> np.uint64(1))) for s in seeds]
 
 
 def _regions(

@@ -8,6 +8,7 @@ import pytest
 from pipeline.cli import main
 from tests.pipeline.commands import PROJECT, SUBCOMMANDS
 
+COMMANDS = SUBCOMMANDS | {"generalisation": "test", "downstream_detection": "fit"}
 FILES = sorted((PROJECT / "configs").glob("*/*.yaml"))
 OVERLAYS = [path for path in FILES if path.read_text().startswith("# Overlay")]
 CONFIGS = [path for path in FILES if path not in OVERLAYS]
@@ -18,23 +19,20 @@ def test_config_parses_with_the_paths_that_make_passes(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage = config.parent.name
+    folders = ("coco",) if stage == "downstream_detection" else ("imagenet", "pinpp")
+    paths = [f"--data.init_args.{name}={name}" for name in folders]
     with pytest.raises(SystemExit) as stop:
-        main(
-            [
-                stage,
-                SUBCOMMANDS[stage],
-                f"-c={config}",
-                "--data.init_args.imagenet=imagenet",
-                "--data.init_args.pinpp=pinpp",
-                "--print_config",
-            ]
-        )
+        main([stage, COMMANDS[stage], f"-c={config}", *paths, "--print_config"])
     assert stop.value.code == 0
     assert "class_path" in capsys.readouterr().out
 
 
+def test_overlays_are_of_a_known_stage() -> None:
+    assert {path.parent.name for path in OVERLAYS} <= {*COMMANDS, "study"}
+
+
 def test_every_stage_has_a_small_config() -> None:
-    assert {path.parent.name for path in CONFIGS if path.stem == "small"} == set(SUBCOMMANDS)
+    assert {path.parent.name for path in CONFIGS if path.stem == "small"} == set(COMMANDS)
 
 
 @pytest.mark.parametrize(

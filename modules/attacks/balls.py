@@ -1,5 +1,6 @@
 """Steps, random starts and projections of the l_inf, l_2 and l_1 balls, images in [0, 1]."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,18 +11,24 @@ Norm = Literal["linf", "l2", "l1"]
 L1_SHARE = 0.01  # of the coordinates that an l_1 step moves (Tramèr & Boneh 2019, SLIDE)
 
 
-def random_start(
-    images: Tensor, eps: float, norm: Norm, generator: torch.Generator | None
-) -> Tensor:
+Noise = torch.Generator | Sequence[torch.Generator] | None
+
+
+def random_start(images: Tensor, eps: float, norm: Norm, generator: Noise) -> Tensor:
     """A random point of the ball: uniform for l_inf, on the sphere for l_2 and l_1.
 
     Args:
         images: centres `(B, 3, H, W)` in [0, 1].
         eps: radius in pixel units.
         norm: the ball.
-        generator: source of randomness on the images' device.
+        generator: source of randomness on the images' device, or one for each image.
     """
-    noise = 2 * torch.rand(images.shape, generator=generator, device=images.device) - 1
+    if isinstance(generator, Sequence):
+        one = images.shape[1:]
+        noise = torch.stack([torch.rand(one, generator=g, device=images.device) for g in generator])
+    else:
+        noise = torch.rand(images.shape, generator=generator, device=images.device)
+    noise = 2 * noise - 1
     if norm == "linf":
         return (images + noise * eps).clamp_(0, 1)
     if norm == "l2":  # normal directions are uniform on the sphere

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from modules.attacks.balls import Norm, project, random_start, steepest
+from modules.attacks.balls import Noise, Norm, project, random_start, steepest
 
 
 class PGD:
@@ -52,7 +52,7 @@ class PGD:
         self,
         images: Tensor,
         loss: Callable[[Tensor], Tensor],
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
         eps_factor: float = 1.0,
         step_factor: float = 1.0,
     ) -> Tensor:
@@ -61,7 +61,7 @@ class PGD:
         Args:
             images: `(B, 3, H, W)` float in [0, 1].
             loss: what the attack raises: `(B,)` of adversarial images, one value an image.
-            generator: source of the random start, on the images' device.
+            generator: source of the random start, on the images' device, or one for each image.
             eps_factor: scales radius and step, for a warm-up.
             step_factor: scales the step, for a warm-up.
 
@@ -90,7 +90,7 @@ class PGD:
         self,
         images: Tensor,
         loss: Callable[[Tensor], Tensor],
-        generator: torch.Generator | None,
+        generator: Noise,
         eps: float,
         step_size: float,
     ) -> list[tuple[Tensor, Tensor | None]]:

@@ -88,7 +88,7 @@ def _value_and_gradients(
     image_weight: Tensor,
     gamma: float,
     smoothing: float,
-    wanted: bool,
+    wanted: bool = True,
 ) -> tuple[Tensor, Gradients | None]:
     """Loss and, if wanted, its gradients with respect to features and weight."""
     exact = torch.promote_types(features.dtype, torch.float32)
@@ -157,6 +157,6 @@ class _FusedFocal(torch.autograd.Function):
         # retained graph once more has them made again.
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
-            _, gradients = _value_and_gradients(*ctx.saved_tensors, *ctx.settings, True)
+            _, gradients = _value_and_gradients(*ctx.saved_tensors, *ctx.settings)
         features, weight = (g.mul_(grad_output.to(g.dtype)) for g in gradients)
         return features, weight, None, None, None, None

@@ -1,7 +1,7 @@
 """Two-stage part models: segment parts, then classify what the segmentation says."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import timm
 import torch
@@ -29,7 +29,7 @@ class BackboneSegmenter(nn.Module):
     ) -> None:
         super().__init__()
         self.body: Any = timm.create_model(architecture, num_classes=0, **dict(model_args or {}))
-        self.out_channels: int = self.body.num_features
+        self.out_channels = int(cast(int, self.body.num_features))
         self.activation = nn.Sequential(nn.GELU(), nn.BatchNorm2d(self.out_channels))
         self.head = SeparableConv(self.out_channels, num_classes)
 
@@ -63,7 +63,7 @@ class DeepLabSegmenter(nn.Module):
         except KeyError as error:
             raise ValueError(f"DeepLabV3+ has no encoder '{architecture}' ({error})") from None
         self.body, self.decoder = whole.encoder, whole.decoder
-        self.out_channels = int(whole.decoder.out_channels)
+        self.out_channels = int(whole.segmentation_head[0].in_channels)
         self.head = nn.Conv2d(self.out_channels, num_classes, 1, bias=False)
 
     def forward(self, images: Tensor) -> PartLevel:

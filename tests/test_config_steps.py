@@ -1,0 +1,143 @@
+"""Every shipped configuration trains a step, at tiny width."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from pipeline.cli import PipelineCLI, main
+from tests.pipeline.commands import PROJECT, stage_args
+from tests.test_configs import CONFIGS, FILES, OVERLAYS
+
+ONE_PROCESS = ("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto")
+ONE_STEP = {
+    "stage1_segmenter": ("--trainer.max_steps=1", "--trainer.val_check_interval=1"),
+    "stage2_pseudolabels": (),
+    "stage3_mpm": (
+        "--trainer.max_epochs=1",
+        "--data.init_args.batch_size=20",  # of 36 images
+        "--data.init_args.num_workers=0",
+        "--model.init_args.clean_epochs=0",
+        "--model.init_args.warmup_epochs=0",
+    ),
+    "evaluate": (),
+}
+# What makes a full-size network small: tests/configs does for ResNets, these are others.
+TINY = {
+    "resnext50": "model_args={act_layer: gelu, channels: [16, 16, 32, 32], layers: [1, 1, 1, 1]}",
+    "convnext_tiny": "model_args={depths: [1, 1, 1, 1], dims: [8, 8, 16, 16]}",
+    "swin_tiny": "model_args={embed_dim: 8, depths: [1, 1, 1, 1], num_heads: [1, 1, 2, 2], "
+    "window_size: 2, img_size: 32}",
+    "vit_small": "model_args={embed_dim: 16, depth: 2, num_heads: 2, img_size: 32}",
+}
+AFTER = {"deeplabv3plus": ("downsampled",)}
+STAGE3 = [path for path in OVERLAYS if path.parent.name == "stage3_mpm"]
+
+
+def _segmenter_args(config: Path) -> list[str]:
+    """A full-size segmenter: its backbone and canvas are not those of tests/configs."""
+    if config.stem.startswith("small"):
+        return []
+    return [
+        "--model.init_args.pretrained=false",
+        "--data.init_args.canvas=64",
+        "--data.init_args.num_workers=0",
+    ]
+
+
+def _step(config: Path, data: Path, runs: Path, folder: Path, *args: str) -> PipelineCLI:
+    """Runs a stage with `config`, the tiny overlay of the tests and one step."""
+    stage = config.parent.name
+    whole = stage_args(stage, data, runs, *ONE_STEP[stage], *ONE_PROCESS, *args)
+    whole[2] = f"-c={config}"
+    cli = main([*whole, f"--trainer.default_root_dir={folder}"])
+    assert cli is not None
+    return cli
+
+
+def _assert_trained(cli: PipelineCLI) -> None:
+    assert cli.trainer.global_step == 1
+    loss = cli.trainer.callback_metrics.get("train/loss")
+    assert loss is not None
+    assert torch.isfinite(loss)
+    moments = [
+        value
+        for state in cli.trainer.optimizers[0].state.values()
+        for name, value in state.items()
+        if name in ("momentum_buffer", "exp_avg") and value is not None
+    ]
+    assert moments
+    assert all(torch.isfinite(value).all() for value in moments)
+    assert any(value.any() for value in moments)
+
+
+@pytest.fixture(scope="module")
+def runs(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One step of stages 1 and 3 and the labels of stage 2, with the small configurations."""
+    folder = tmp_path_factory.mktemp("steps")
+    for stage in ("stage1_segmenter", "stage2_pseudolabels", "stage3_mpm"):
+        config = PROJECT / "configs" / stage / "small.yaml"
+        cli = _step(config, shapes_root, folder, folder / stage)
+        if stage != "stage2_pseudolabels":
+            _assert_trained(cli)
+    return folder
+
+
+@pytest.mark.parametrize("overlay", STAGE3, ids=lambda path: path.stem)
+def test_overlay_trains_a_step(
+    overlay: Path, runs: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    if overlay.stem == "deeplabv3plus":
+        pytest.importorskip("segmentation_models_pytorch")
+    names = (*AFTER.get(overlay.stem, ()), overlay.stem)
+    args = [f"-c={overlay.with_stem(name)}" for name in names]
+    if overlay.stem in TINY:
+        args.append(f"--model.init_args.{TINY[overlay.stem]}")
+    args.append("--trainer.max_epochs=1")
+    cli = _step(overlay.with_stem("small"), shapes_root, runs, tmp_path / "run", *args)
+    _assert_trained(cli)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [path for path in CONFIGS if path.parent.name.startswith("stage") and path.stem != "small"],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
+def test_full_size_config_runs(config: Path, runs: Path, shapes_root: Path, tmp_path: Path) -> None:
+    stage = config.parent.name
+    if config.stem.endswith("detectron2"):
+        pytest.importorskip("detectron2")
+    args = _segmenter_args(config) if stage == "stage1_segmenter" else []
+    cli = _step(config, shapes_root, runs, tmp_path / "run", *args)
+    if stage != "stage2_pseudolabels":
+        _assert_trained(cli)
+    assert (tmp_path / "run" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [path for path in FILES if path.parent.name in ("evaluate", "study")],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
+def test_evaluation_attacks_an_image(
+    config: Path, runs: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    """All threats of the configuration, on an image each."""
+    threats = yaml.safe_load(config.read_text())["model"]["init_args"]["threats"]
+    args = stage_args("evaluate", shapes_root, runs, *ONE_PROCESS)
+    args[3] = f"-c={config}"  # instead of the tiny threats of the tests
+    cli = main(
+        [
+            *args,
+            f"--data.init_args.images={dict.fromkeys(threats, 1)}",
+            "--data.init_args.image_size=32",
+            "--data.init_args.resize=32",
+            "--data.init_args.num_workers=0",
+            f"--trainer.default_root_dir={tmp_path / 'run'}",
+        ]
+    )
+    assert cli is not None
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [threat["n"] for threat in summary["threats"]] == [1] * len(threats)
