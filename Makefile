@@ -20,7 +20,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 .PHONY: help setup demo test lint check-data data-statistics stage1-segmenter stage2-pseudolabels \
   label-report export-labels import-labels stage3-mpm export-model evaluate \
   generalisation human-alignment \
-  report tiny-imagenet resize-images estimate study clean
+  downstream-detection report tiny-imagenet resize-images estimate study clean
 
 help:
 	@echo "make demo                 the whole pipeline on rendered images, about 15 minutes"
@@ -40,6 +40,7 @@ help:
 	@echo "make evaluate             attacks, then generalisation  -> RUNS/evaluate/MODEL"
 	@echo "make generalisation       corruptions, shifts, biases   -> RUNS/evaluate/MODEL/generalisation"
 	@echo "make human-alignment      beside people's decisions, HUMANS= -> RUNS/human_alignment"
+	@echo "make downstream-detection Faster R-CNN on COCO= from MODEL= -> RUNS/downstream_detection"
 	@echo "make report               one HTML page                 -> RUNS/report/index.html"
 	@echo "make tiny-imagenet        T-PIN++ from ImageNet, PINPP and TINY= -> RUNS/t_pinpp"
 	@echo "make resize-images        smaller training images       -> RUNS/resized (faster loading)"
@@ -53,6 +54,7 @@ help:
 	@echo "SPLIT=     split file of PINPP            TRUTH=  annotations for label-report"
 	@echo "UNFILTERED= run folder of labels made without the category filter, for label-report"
 	@echo "DATA=      of make study: part_shapes, or a folder with imagenet/ and pinpp/"
+	@echo "COCO=      folder with train2017/, val2017/, annotations/; MODEL= (empty) starts at random"
 	@echo "NAME=      run folder below RUNS           MODEL=  run folder, timm folder or file"
 	@echo "ARGS=      overrides, such as ARGS='--trainer.max_epochs=2'"
 
@@ -141,6 +143,16 @@ human-alignment: $(READY)
 	$(call need,HUMANS)
 	$(BIN)/python -m pipeline.human_alignment --humans $(HUMANS) \
 	  --model $(RUNS)/evaluate/$(notdir $(MODEL:%/=%)) --out $(RUNS)/human_alignment $(ARGS)
+
+downstream-detection: $(READY)
+	$(call need,COCO)
+	$(RUN) downstream_detection fit $(call config,downstream_detection,coco) \
+	  --data.init_args.coco=$(COCO) $(if $(MODEL),--model.init_args.backbone=$(MODEL)) \
+	  $(call folder,downstream_detection) $(ARGS)
+	$(RUN) downstream_detection test $(call config,downstream_detection,coco) \
+	  --data.init_args.coco=$(COCO) \
+	  --model.init_args.weights=$(RUNS)/$(or $(NAME),downstream_detection) \
+	  --trainer.default_root_dir=$(RUNS)/$(or $(NAME),downstream_detection)/test $(ARGS)
 
 report: $(READY)
 	$(call need,IMAGENET PINPP)

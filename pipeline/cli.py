@@ -10,10 +10,14 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 
 # Imported so that configurations can name the classes by their bare names.
+from datamodules.coco_detection import CocoDetectionData  # noqa: F401
 from datamodules.detection import PartDetectionData  # noqa: F401
+from datamodules.generalisation_sets import GeneralisationSets  # noqa: F401
 from datamodules.imagenet_shards import ImageNetShards  # noqa: F401
 from datamodules.part_supervised import PartSupervisedData  # noqa: F401
 from datamodules.robustness_sets import RobustnessSets  # noqa: F401
+from modules.downstream_detector import DownstreamDetector  # noqa: F401
+from modules.generalisation_evaluator import GeneralisationEvaluator  # noqa: F401
 from modules.mpm import MPM  # noqa: F401
 from modules.part_segmenter import PartSegmenter  # noqa: F401
 from modules.pseudo_label_writer import PseudoLabelWriter  # noqa: F401
@@ -30,7 +34,15 @@ from pipeline.stage_outputs import (
     require_complete,
 )
 
-STAGES = ("stage1_segmenter", "stage2_pseudolabels", "stage3_mpm", "evaluate")
+DETECTION = "downstream_detection"  # the one stage without parts
+STAGES = (
+    "stage1_segmenter",
+    "stage2_pseudolabels",
+    "stage3_mpm",
+    "evaluate",
+    "generalisation",
+    DETECTION,
+)
 BASE_CONFIG = Path(__file__).parent.parent / "configs" / "base.yaml"
 
 # Where a stage's configuration names the run folder of the stage before it.
@@ -73,10 +85,9 @@ class PipelineCLI(LightningCLI):
         return Path(self.config[self.subcommand].trainer.default_root_dir or f"runs/{self.stage}")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Hands the module which parts can occur on which object."""
-        parser.link_arguments(
-            "data.object_parts", "model.init_args.object_parts", apply_on="instantiate"
-        )
+        """Hands the module which parts can occur on which object, or the number of classes."""
+        fact = "num_classes" if self.stage == DETECTION else "object_parts"
+        parser.link_arguments(f"data.{fact}", f"model.init_args.{fact}", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
         """Refuses missing inputs and changed settings, and resumes where a run was cut."""
@@ -95,7 +106,9 @@ class PipelineCLI(LightningCLI):
             trained = read_manifest(self.run_folder)["config"]
             plain = trained | {part: plain[part] for part in ("model", "data")}
         refuse_changed_config(self.run_folder, plain)
-        if not self.again and is_complete(self.run_folder, config, plain):
+        # a folder that was missing may be there now, and what is done costs nothing
+        ended = self.stage != "generalisation"
+        if ended and not self.again and is_complete(self.run_folder, config, plain):
             raise StageComplete(self.run_folder)
         if needed := self._earlier_run():
             require_complete(*needed)

@@ -43,12 +43,15 @@ def test_every_stage_has_a_small_config() -> None:
         ("stage3-mpm", "--data.init_args.labels=out/stage2_pseudolabels"),
         ("evaluate", "--trainer.default_root_dir=out/evaluate/stage3_mpm"),
         ("report", "-m pipeline.report --runs out"),
+        ("downstream-detection", "--model.init_args.weights=out/downstream_detection"),
+        ("estimate", "-m pipeline.estimate"),
+        ("study", "-m pipeline.study --data part_shapes --out out/study"),
         ("demo", "-m pipeline.demo"),
         ("help", "make stage1-segmenter"),
     ],
 )
 def test_make_target(target: str, expected: str) -> None:
-    variables = ["CONFIG=small", "IMAGENET=i", "PINPP=p", "RUNS=out"]
+    variables = ["CONFIG=small", "IMAGENET=i", "PINPP=p", "RUNS=out", "COCO=c"]
     result = subprocess.run(
         ["make", "-n", target, *variables], cwd=PROJECT, capture_output=True, text=True, check=True
     )

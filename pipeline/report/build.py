@@ -1,40 +1,37 @@
-"""Builds the report: one HTML file that needs nothing but itself."""
+"""Builds the report: one HTML file that needs nothing but itself, and its tables as files."""
 
 import argparse
-import base64
+import os
 import sys
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
-from datamodules.part_vocabulary import PartVocabulary
-from pipeline import published
+from pipeline.report import generalisation_tables as general
+from pipeline.report import result_charts
+from pipeline.report import robustness_tables as robust
+from pipeline.report.cells import Table
 from pipeline.report.curves import draw_curves, read_curves
-from pipeline.report.examples import read_examples
-from pipeline.report.figures import legend_of, show_parts
-from pipeline.report.palette import part_colours
-from pipeline.report.samples import pick_samples
-from pipeline.report.segmenter import COLUMNS, category_tables, segmenter_rows
-from pipeline.report.tables import label_facts, read_json, result_table, stage_facts
+from pipeline.report.evaluations import (
+    Evaluation,
+    alignment_plots,
+    evaluation_folders,
+    parameters,
+    read_alignment,
+    read_evaluation,
+)
+from pipeline.report.exports import download_links, write_tables
+from pipeline.report.facts import StageFacts, label_facts, stage_facts
+from pipeline.report.pictures import data_uri, example_gallery, mask_gallery
+from pipeline.report.segmenter import category_results, segmenter_rows, segmenter_table
 from pipeline.stage_outputs import read_manifest
+
+__all__ = ["build_report", "data_uri", "main"]
 
 SEGMENTER, LABELS = "stage1_segmenter", "stage2_pseudolabels"
 COMMANDS = {SEGMENTER: "make stage1-segmenter", LABELS: "make stage2-pseudolabels"}
-GALLERY_SIDE = 288  # pixels
-EXAMPLE_SIDE = 160  # pixels
-
-
-def data_uri(image: np.ndarray, kind: str = "jpeg") -> str:
-    """Encodes pixels (uint8 (H, W, 3)) as a `data:` address, `kind` being jpeg or png."""
-    buffer = BytesIO()
-    options: dict[str, Any] = {"quality": 88, "subsampling": 0} if kind == "jpeg" else {}
-    Image.fromarray(image).save(buffer, format=kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _find_stages(runs: Path, models: Sequence[str]) -> list[Path]:
@@ -47,18 +44,17 @@ def _find_stages(runs: Path, models: Sequence[str]) -> list[Path]:
     ]
 
 
-def _evaluations(runs: Path, models: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Evaluated models' folders, and what is missing in words."""
-    folders = sorted(path.parent for path in (runs / "evaluate").glob("*/summary.json"))
+def _evaluated(runs: Path, models: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Evaluated models' folders in the order asked for, and what is missing in words."""
+    folders = {path.name: path for path in evaluation_folders(runs)}
     if not models:
         missing = [] if folders else ["no model evaluated: not run, make evaluate"]
-        return folders, missing
+        return list(folders.values()), missing
+    wanted = dict.fromkeys(models)
     missing = [
-        f"{model}: not run, make evaluate MODEL={model}"
-        for model in models
-        if not (runs / "evaluate" / model / "summary.json").is_file()
+        f"{model}: not run, make evaluate MODEL={model}" for model in wanted if model not in folders
     ]
-    return [folder for folder in folders if folder.name in models], missing
+    return [folders[model] for model in wanted if model in folders], missing
 
 
 def _curves(stages: Sequence[Path]) -> list[dict[str, str]]:
@@ -67,8 +63,7 @@ def _curves(stages: Sequence[Path]) -> list[dict[str, str]]:
         # an AP of -1 throughout had nothing to measure
         curves = {tag: c for tag, c in read_curves(run).items() if (c.values != -1).any()}
         if curves:
-            svg = base64.b64encode(draw_curves(curves)).decode()
-            drawn.append({"name": run.name, "uri": f"data:image/svg+xml;base64,{svg}"})
+            drawn.append({"name": run.name, "uri": result_charts.svg_uri(draw_curves(curves))})
     return drawn
 
 
@@ -85,61 +80,45 @@ def _used_threshold(runs: Path) -> float:
     return float(next((value for value in used if value is not None), 0.0))
 
 
-def _gallery(
-    runs: Path, imagenet: Path | None, pinpp: Path | None, score_threshold: float
-) -> tuple[list[dict[str, Any]], str]:
-    """Gallery rows, and a sentence where there is nothing to show."""
-    if imagenet is None or pinpp is None:
-        return [], "not shown: give --imagenet and --pinpp"
-    try:
-        saved = [runs / name / "vocabulary.json" for name in (LABELS, SEGMENTER)]
-        existing = [path for path in saved if path.is_file()]
-        if existing:
-            vocabulary = PartVocabulary.load(existing[0])
-        else:
-            vocabulary = PartVocabulary.from_pinpp(pinpp, imagenet)
-        samples = pick_samples(
-            imagenet,
-            pinpp,
-            vocabulary,
-            runs / LABELS,
-            score_threshold=score_threshold,
-            seed=int(_data_arguments(runs / SEGMENTER).get("seed") or 0),
-        )
-    except (FileNotFoundError, ValueError) as error:
-        return [], f"not shown: {error}"
-    colours = part_colours(vocabulary)
-    rows = []
-    for sample in samples:
-        masks = (None, sample.human, sample.pseudo)
-        pictures = [
-            data_uri(show_parts(sample.image, mask, colours, GALLERY_SIDE))
-            if position == 0 or mask is not None
-            else None
-            for position, mask in enumerate(masks)
-        ]
-        legend = legend_of(masks, vocabulary, colours)
-        rows.append({"key": sample.key, "pictures": pictures, "legend": legend})
-    return rows, "" if rows else "not shown: no annotated image"
+def _tables(
+    runs: Path, evaluations: list[Evaluation], segmenter: dict[str, float]
+) -> dict[str, Any]:
+    """Every table of the page by the name that the template uses; some are lists."""
+    sizes = {one.name: parameters(runs / one.name / "export") for one in evaluations}
+    on_val = bool(_data_arguments(runs / SEGMENTER).get("pinpp_val"))
+    return {
+        "results": robust.result_table(evaluations),
+        "attacks": robust.broken_table(evaluations),
+        "parts": robust.parts_table(evaluations),
+        "further": robust.further_tables(evaluations, sizes),
+        "corruptions": general.corruption_table(evaluations),
+        "severities": general.severity_tables(evaluations),
+        "shifts": general.shift_table(evaluations),
+        "experiments": general.experiment_table(evaluations),
+        "bias": general.bias_table(evaluations),
+        "subsets": general.subset_tables(evaluations),
+        "humans": general.human_table(evaluations, read_alignment(runs, evaluations)),
+        "detection": general.detection_table(runs),
+        "segmenter": segmenter_table(segmenter, on_val),
+        "categories": category_results(runs / SEGMENTER),
+    }
 
 
-def _examples(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    groups = []
-    for folder in folders:
-        pairs = [
-            {
-                "pair": pair,
-                "clean": data_uri(show_parts(pair.clean, None, np.zeros((1, 3)), EXAMPLE_SIDE)),
-                "adversarial": data_uri(
-                    show_parts(pair.adversarial, None, np.zeros((1, 3)), EXAMPLE_SIDE)
-                ),
-                "difference": data_uri(pair.difference, "png"),
-            }
-            for pair in read_examples(folder)
-        ]
-        if pairs:
-            groups.append({"model": folder.name, "pairs": pairs})
-    return groups
+def _charts(tables: dict[str, Any], evaluations: Sequence[Evaluation]) -> dict[str, str]:
+    attacked = [t.title for one in evaluations for t in one.threats if t.norm]
+    column = robust.LINF if robust.LINF in attacked or not attacked else attacked[-1]
+    return {
+        "radius": result_charts.draw_radius(evaluations),
+        "steps": result_charts.draw_steps(evaluations),
+        "attacks": result_charts.draw_attacks(tables["attacks"]),
+        "corruptions": result_charts.draw_corruptions(tables["corruptions"]),
+        "trade_off": result_charts.draw_trade_off(tables["results"], column),
+    }
+
+
+def _flat(tables: dict[str, Any]) -> list[Table]:
+    lists = [value if isinstance(value, list) else [value] for value in tables.values()]
+    return [table for group in lists for table in group if table is not None]
 
 
 def build_report(
@@ -152,6 +131,9 @@ def build_report(
     score_threshold: float | None = None,
 ) -> Path:
     """Writes the report of a runs folder; what has not run is said in the page.
+
+    Beside the page, `tables/` holds each table as CSV, Markdown and LaTeX; the page embeds them
+    for download as well.
 
     Args:
         runs: Folder that holds the stages' run folders.
@@ -174,16 +156,23 @@ def build_report(
             f"{runs} is not a folder: run make demo, or set RUNS to the folder of your runs"
         )
     stages = _find_stages(runs, models)
-    evaluated, not_evaluated = _evaluations(runs, models)
-    summaries = {folder.name: read_json(folder / "summary.json") or {} for folder in evaluated}
-    facts = [stage_facts(run, run.relative_to(runs).as_posix()) for run in [*stages, *evaluated]]
+    folders, not_evaluated = _evaluated(runs, models)
+    evaluations = [read_evaluation(folder) for folder in folders]
+    facts = [stage_facts(run, run.relative_to(runs).as_posix()) for run in [*stages, *folders]]
     names = [run.name for run in stages]
     missing = [f"{name}: not run, {cmd}" for name, cmd in COMMANDS.items() if name not in names]
     if not any(name.startswith("stage3_") for name in names):
         missing.append("stage3: not run, make stage3-mpm")
     if score_threshold is None:
         score_threshold = _used_threshold(runs)
-    gallery, gallery_note = _gallery(runs, imagenet, pinpp, score_threshold)
+    stage1 = _data_arguments(runs / SEGMENTER)
+    vocabularies = [runs / name / "vocabulary.json" for name in (LABELS, SEGMENTER)]
+    seed = int(stage1.get("seed") or 0)
+    gallery, gallery_note = mask_gallery(
+        vocabularies, runs / LABELS, imagenet, pinpp, score_threshold, seed
+    )
+    metrics = _metrics(facts)
+    tables = _tables(runs, evaluations, metrics)
     environment = Environment(
         loader=PackageLoader("pipeline.report", "."), autoescape=True, undefined=StrictUndefined
     )
@@ -192,23 +181,32 @@ def build_report(
         stages=facts,
         missing=missing,
         not_evaluated=not_evaluated,
-        results=result_table(summaries),
-        ap=segmenter_rows(next((f.metrics for f in facts if f.name == SEGMENTER), {})),
-        ap_columns=list(COLUMNS),
-        categories=category_tables(runs / SEGMENTER),
-        ap_on_val=bool(_data_arguments(runs / SEGMENTER).get("pinpp_val")),
+        warnings=[f"{one.name}: {line}" for one in evaluations for line in one.warnings],
+        tables=tables,
+        charts=_charts(tables, evaluations),
+        downloads=download_links,
+        human_plots={
+            title: result_charts.svg_uri(svg) for title, svg in alignment_plots(runs).items()
+        },
+        ap=segmenter_rows(metrics),
+        ap_on_val=bool(stage1.get("pinpp_val")),
         labels=label_facts(runs / LABELS),
         gallery=gallery,
         gallery_note=gallery_note,
         score_threshold=score_threshold,
-        examples=_examples(evaluated),
-        curves=_curves([*stages, *evaluated]),
-        published=published,
+        examples=example_gallery(runs, evaluations),
+        curves=_curves([*stages, *folders]),
     )
     out = out or runs / "report" / "index.html"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    write_tables(_flat(tables), out.parent / "tables")
+    partial = out.with_name(f".{out.name}.partial")
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, out)
     return out
+
+
+def _metrics(facts: Sequence[StageFacts]) -> dict[str, float]:
+    return next((one.metrics for one in facts if one.name == SEGMENTER), {})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -217,7 +215,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m pipeline.report", description="Writes the HTML report of a runs folder."
     )
     parser.add_argument("--runs", type=Path, required=True, help="folder of the run folders")
-    parser.add_argument("--model", nargs="*", default=[], help="models to show, default all")
+    parser.add_argument(
+        "--model",
+        nargs="*",
+        action="extend",
+        default=[],
+        help="models to show, repeatable; default: every folder below RUNS/evaluate",
+    )
     parser.add_argument("--imagenet", type=Path, help="folder with train/, for the gallery")
     parser.add_argument("--pinpp", type=Path, help="folder with json/, for the gallery")
     parser.add_argument("--out", type=Path, help="default RUNS/report/index.html")

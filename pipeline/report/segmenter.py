@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.category_tables import Row, extremes
-from pipeline.report.tables import read_json
+from pipeline import category_tables as categories
+from pipeline import published
+from pipeline.category_tables import extremes
+from pipeline.report.cells import Cell, Column, Row, Table, published_row
+from pipeline.report.facts import read_json
 
 COLUMNS = {
     "AP": "segm_AP",
@@ -43,7 +46,7 @@ class CategoryTable:
     title: str
     total: int
     columns: dict[str, str]
-    groups: list[tuple[str, list[Row]]]
+    groups: list[tuple[str, list[categories.Row]]]
 
 
 def segmenter_rows(metrics: Mapping[str, float]) -> list[SegmenterRow]:
@@ -90,3 +93,68 @@ def category_tables(run: Path, count: int = 8) -> list[CategoryTable]:
         groups = [(name, group) for name, group in (("worst", worst), ("best", best)) if group]
         tables.append(CategoryTable(title, total, columns, groups))
     return tables
+
+
+def segmenter_table(metrics: Mapping[str, float], on_val: bool) -> Table:
+    """AP without and with the category filter beside the paper's Table 5.
+
+    Args:
+        metrics: Content of `metrics.json`; empty where stage 1 has not run.
+        on_val: Whether AP was measured on annotated val images.
+    """
+    unmeasured = Cell(note="not measured: nothing of this size, or of this kind, to measure")
+    rows = []
+    for found in segmenter_rows(metrics):
+        cells = tuple(Cell(v) if v is not None else unmeasured for v in found.values.values())
+        rows.append(Row("this run", _filter(found.filter), cells))
+    for row in published.TABLE_5_SEGMENTER:
+        values = (row.ap, row.ap50, *(None for _ in range(len(COLUMNS) - 2)))
+        rows.append(published_row("Swin-B", _filter(row.category_filter), values))
+    images = (
+        "the annotated val images (PINPP_VAL)"
+        if on_val
+        else "the held-out tenth of the annotated images"
+    )
+    caption = (
+        f"COCO mask AP in percent on {images}. The category filter keeps only parts of the "
+        "image's own object. Object AP: the parts of an object united. Semantic mIoU: the label "
+        "maps that stage 3 is taught with."
+    )
+    columns = tuple(Column(title) for title in COLUMNS)
+    source = f"{published.AP_SCALE_NOTE} ({published.TABLE_5_SEGMENTER[0].source})"
+    title = "Part segmenter (Table 5)"
+    return Table("segmenter", title, caption, columns, tuple(rows), source, of="segmenter")
+
+
+def category_results(run: Path) -> list[Table]:
+    """What `category_tables` gives, as tables of results.
+
+    Raises:
+        ValueError: If `per_category.json` is damaged.
+    """
+    unmeasured = Cell(note="no ground truth")
+    tables = []
+    for found in category_tables(run):
+        rows = []
+        for group, entries in found.groups:
+            for entry in entries:
+                name = (
+                    f"{entry['object']} : {entry['part']}" if "part" in entry else entry["object"]
+                )
+                figures = [entry[key] for key in found.columns.values()]
+                cells = [Cell(entry["images"]), Cell(entry["masks"])]
+                cells += [unmeasured if v is None else Cell(100 * v) for v in figures]
+                rows.append(Row(name, group, tuple(cells)))
+        caption = (
+            f"The worst and the best of {found.total} by AP with the category filter, in percent; "
+            "all of them are in per_category.json."
+        )
+        counts = (Column("images", 0), Column("masks", 0))
+        columns = (*counts, *(Column(title) for title in found.columns))
+        stem = f"categories_{found.title.split()[0].lower()}"
+        tables.append(Table(stem, found.title, caption, columns, tuple(rows), of="category"))
+    return tables
+
+
+def _filter(used: bool) -> str:
+    return f"category filter: {'yes' if used else 'no'}"

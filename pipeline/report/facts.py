@@ -1,7 +1,6 @@
-"""What the report says in words and numbers, read from the run folders."""
+"""What ran: settings, versions and counts, read from the run folders."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from pipeline.published import TABLE_2
 from pipeline.report.samples import label_files
 from pipeline.stage_outputs import read_manifest
 
@@ -75,37 +73,6 @@ class LabelFacts:
     errors: int
     instances: int
     quality: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One accuracy: percent, 95 % interval in percent and number of images where known."""
-
-    accuracy: float
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-
-
-@dataclass(frozen=True)
-class ResultRow:
-    """One model's accuracies, in the order of the table's columns; None where not measured.
-
-    `detail` is what was evaluated: weights, or the published network.
-    """
-
-    name: str
-    detail: str
-    cells: list[Cell | None]
-    published: bool
-
-
-@dataclass(frozen=True)
-class ResultTable:
-    """Measured rows followed by published ones, over the union of their columns."""
-
-    columns: list[str]
-    rows: list[ResultRow]
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -183,68 +150,3 @@ def label_facts(run: Path) -> LabelFacts | None:
     if not files:
         return None
     return LabelFacts(images, labelled, empty, errors, instances, quality)
-
-
-def _column(name: str, norm: str, eps: float) -> str:
-    """Title of a threat's column; the same threat has the same title however it is spelt."""
-    if name.lower() == "clean" or not eps:
-        return "clean"
-    norm = norm.lower().replace("_", "")
-    symbol = {"linf": "l∞", "l1": "l1", "l2": "l2"}.get(norm, norm)
-    size = f"{eps * 255:.4g}/255" if norm == "linf" else f"{eps:.4g}"
-    # The threat may carry its norm and budget in its name; the attack is what comes first
-    attack = name.replace("-", "_").split("_")[0]
-    attack = {"autoattack": "AutoAttack", "aa": "AutoAttack"}.get(attack.lower(), attack.upper())
-    return f"{attack} {symbol} {size}"
-
-
-def _published_rows() -> list[tuple[str, str, dict[str, Cell]]]:
-    titles = {
-        "clean": _column("clean", "", 0),
-        "linf": _column("autoattack", "linf", 4 / 255),
-        "linf_x2": _column("autoattack", "linf", 8 / 255),
-        "l1": _column("autoattack", "l1", 75),
-        "l2": _column("autoattack", "l2", 2),
-    }
-    rows = []
-    for row in TABLE_2:
-        cells = {title: Cell(getattr(row, field)) for field, title in titles.items()}
-        rows.append((row.method, row.architecture, cells))
-    return rows
-
-
-def result_table(summaries: Mapping[str, dict[str, Any]]) -> ResultTable:
-    """Sets measured accuracies beside the paper's Table 2.
-
-    Args:
-        summaries: Name of a model to the content of its `summary.json`, accuracies in [0, 1].
-
-    Returns:
-        One table; columns that only the paper has come last.
-
-    Raises:
-        ValueError: If a summary lacks a key.
-    """
-    measured = []
-    for model, summary in summaries.items():
-        try:
-            cells = {
-                _column(threat["name"], threat["norm"] or "", threat["eps"] or 0): Cell(
-                    100 * threat["accuracy"],
-                    100 * threat["ci95"][0],
-                    100 * threat["ci95"][1],
-                    threat["n"],
-                )
-                for threat in summary["threats"]
-            }
-            measured.append((model, str(summary["model"]), cells))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"summary of {model} lacks {error}: run make evaluate again") from None
-    published = _published_rows()
-    columns = list(dict.fromkeys(t for _, _, cells in (*measured, *published) for t in cells))
-    rows = [
-        ResultRow(name, detail, [cells.get(title) for title in columns], is_published)
-        for group, is_published in ((measured, False), (published, True))
-        for name, detail, cells in group
-    ]
-    return ResultTable(columns, rows)

@@ -1,0 +1,250 @@
+"""Downstream detection: what an adversarially trained recogniser is worth to a detector."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from modules.attacks.detection_attacks import DetectionPGD, ascend
+from modules.box_ap import BoxAP
+from modules.detector_sources import checkpoint_of, open_backbone
+from modules.networks.detector import ClassifierPyramid, faster_rcnn
+from modules.weight_files import load_checkpoint, load_strictly
+
+CLEAN, FIGURES = "clean", ("AP", "AP50")
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+WARMUP_START = 0.001
+
+
+class DownstreamDetector(LightningModule):
+    """Faster R-CNN on a recogniser, trained clean or by free adversarial training.
+
+    Free adversarial training (Shafahi et al. 2019; for detectors Li et al. 2023, used by
+    PartImageNet++ Appendix J) replays each batch: one backward pass gives the gradient of all
+    losses for the weights, which are updated at every replay, and for the pixels, along whose
+    sign the perturbation takes a step of `eps` before the next replay. It begins at zero for each
+    batch, so that a run can be cut anywhere (the published code carries it on).
+
+    Validation logs box `val/AP` and `val/AP50`; `test`, with `inference_mode: false`, has attacks.
+
+    Args:
+        num_classes: K + 1, with the background as class 0; the command line fills it in.
+        backbone: run folder of stage 3, timm folder or checkpoint file, see `load_classifier`;
+            None starts from random weights, of which none are frozen.
+        weights: run folder or checkpoint of this stage to start from or to test; it knows its
+            network, so `backbone` and `architecture` are not read.
+        architecture: timm name of the network without a `backbone`.
+        model_args: its further arguments.
+        frozen_stages: so many first stages of a given backbone are not trained.
+        fpn_channels: channels of the feature pyramid.
+        box_head_dim: width of the box head.
+        min_size: the shorter side of an image is resized to this, in pixels ...
+        max_size: ... unless the longer side would exceed this.
+        anchor_sizes: side of the anchors on the five pyramid levels, in pixels.
+        rpn_proposals: proposals kept of each image.
+        rois_per_image: proposals sampled for the losses of each image.
+        score_threshold: detections need a higher score, in [0, 1].
+        detections_per_image: at most this many detections.
+        replays: times that each batch is trained on; 1 trains on clean images.
+        eps: radius of the l_inf perturbation of training, pixel units of images in [0, 1].
+        attacks: attacks of the test by name.
+        attack_validation: measure the attacks in every validation, too.
+        optimizer: makes the optimiser from the parameters.
+        backbone_lr_factor: factor of the backbone's learning rate.
+        clip_norm: gradients are clipped at this norm.
+        warmup_steps: batches of linear warm-up.
+        milestones: fractions of the training after which the rate falls to a tenth.
+
+    Raises:
+        FileNotFoundError: if `backbone` or `weights` does not exist.
+        ValueError: if they do not fit, `num_classes` is missing, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        backbone: Path | None = None,
+        weights: Path | None = None,
+        architecture: str = "resnet50",
+        model_args: dict[str, Any] | None = None,
+        frozen_stages: int = 1,
+        fpn_channels: int = 256,
+        box_head_dim: int = 1024,
+        min_size: int = 800,
+        max_size: int = 1333,
+        anchor_sizes: tuple[int, int, int, int, int] = (32, 64, 128, 256, 512),
+        rpn_proposals: int = 1000,
+        rois_per_image: int = 512,
+        score_threshold: float = 0.05,
+        detections_per_image: int = 100,
+        replays: int = 4,
+        eps: float = 4 / 255,
+        attacks: dict[str, DetectionPGD] | None = None,
+        attack_validation: bool = False,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        backbone_lr_factor: float = 0.1,
+        clip_norm: float = 100.0,
+        warmup_steps: int = 125,
+        milestones: tuple[float, ...] = (5 / 6,),
+    ) -> None:
+        super().__init__()
+        if num_classes is None or num_classes < 2:
+            raise ValueError(f"num_classes {num_classes} must count the background and one class")
+        if replays < 1 or eps < 0 or not 0 <= frozen_stages <= 4:
+            raise ValueError(
+                "replays >= 1, eps >= 0 and 0 <= frozen_stages <= 4 are needed, got "
+                f"{replays=}, {eps=}, {frozen_stages=}"
+            )
+        if attacks is not None and CLEAN in attacks:
+            raise ValueError(f"attacks may not be named '{CLEAN}', the result without attack")
+        self.automatic_optimization = False
+        checkpoint = None if weights is None else load_checkpoint(checkpoint_of(weights))
+        if checkpoint is not None and "description" not in checkpoint:
+            raise ValueError(f"weights {weights} are no checkpoint of a downstream detector")
+        started = backbone is not None or weights is not None
+        network, self.description = open_backbone(
+            backbone, checkpoint, {"architecture": architecture, "model_args": model_args or {}}
+        )
+        self.network = faster_rcnn(
+            ClassifierPyramid(network, fpn_channels, frozen_stages if started else 0, started),
+            num_classes,
+            mean=self.description["mean"],
+            std=self.description["std"],
+            box_head_dim=box_head_dim,
+            min_size=min_size,
+            max_size=max_size,
+            anchor_sizes=anchor_sizes,
+            rpn_proposals=rpn_proposals,
+            rois_per_image=rois_per_image,
+            score_threshold=score_threshold,
+            detections_per_image=detections_per_image,
+        )
+        if checkpoint is not None:
+            load_strictly(self, checkpoint["state_dict"], str(weights))
+        self.replays = replays
+        self.eps = eps
+        self.attacks = attacks or {}
+        self.attack_validation = attack_validation
+        self.optimizer = optimizer
+        self.backbone_lr_factor = backbone_lr_factor
+        self.clip_norm = clip_norm
+        self.warmup_steps = warmup_steps
+        self.milestones = milestones
+        self.boxes = {name: BoxAP() for name in (CLEAN, *self.attacks)}
+        self.precisions: dict[str, dict[str, float]] = {}
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Trains on one batch, `replays` times.
+
+        Args:
+            batch: `image`, a list of `(3, H, W)` uint8 or float in [0, 1], and `target`, a list of
+                `boxes (N, 4)` as x1, y1, x2, y2 in pixels and `labels (N,)`.
+            batch_idx: position of the batch.
+        """
+        optimizer: Any = self.optimizers()
+        images = points = _as_float(batch["image"])
+        for replay in range(self.replays):
+            follows = replay < self.replays - 1
+            points = [point.clone().requires_grad_(follows) for point in points]
+            losses = self.network(points, batch["target"])
+            loss = torch.stack(list(losses.values())).sum()
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            if follows:
+                points = ascend(points, images, self.eps, self.eps)
+            self.clip_gradients(optimizer, self.clip_norm, "norm")
+            optimizer.step()
+        schedule: Any = self.lr_schedulers()
+        schedule.step()
+        size = len(images)
+        self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, batch_size=size)
+        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=size)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Detects; under attack too, if validations are to measure that."""
+        self._measure(batch, self.attacks if self.attack_validation else ())
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Detects, without attack and under each one."""
+        self._measure(batch, self.attacks)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs AP and AP50, the same values on every rank."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs AP and AP50, the same values on every rank."""
+        self._finish("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes which network the weights are of."""
+        checkpoint["description"] = self.description
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser with linear warm-up and milestones, by batches, not by replays."""
+        optimizer = self.optimizer(self._parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group["lr_scale"]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler}}
+
+    def _measure(self, batch: dict[str, Any], attacks: Sequence[str] | dict[str, Any]) -> None:
+        images = _as_float(batch["image"])
+        for name in (CLEAN, *attacks):
+            points = images
+            if name != CLEAN:
+                points = self.attacks[name](self.network, images, batch["target"])
+            with torch.no_grad():
+                detections = self.network(points)
+            for key, truth, found in zip(batch["key"], batch["truth"], detections, strict=True):
+                self.boxes[name].update(key, truth, found)
+
+    def _finish(self, stage: str) -> None:
+        measured = self.attacks if stage == "test" or self.attack_validation else ()
+        self.precisions = {name: self.boxes[name].compute() for name in (CLEAN, *measured)}
+        for name, values in self.precisions.items():
+            suffix = "" if name == CLEAN else f"_{name}"
+            self.log_dict({f"{stage}/{figure}{suffix}": values[figure] for figure in FIGURES})
+            self.boxes[name].reset()
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups by rate and decay: the backbone is slower, norm layers do not decay."""
+        norms = {
+            id(parameter)
+            for module in self.modules()
+            if isinstance(module, NORMS)
+            for parameter in module.parameters(recurse=False)
+        }
+        body = {id(parameter) for parameter in self.network.backbone.network.parameters()}
+        groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+        for parameter in self.parameters():
+            if not parameter.requires_grad:
+                continue
+            kind = id(parameter) in body, id(parameter) in norms
+            if kind not in groups:
+                scale = self.backbone_lr_factor if kind[0] else 1.0
+                groups[kind] = {"params": [], "lr_scale": scale}
+                groups[kind] |= {"weight_decay": 0.0} if kind[1] else {}
+            groups[kind]["params"].append(parameter)
+        return list(groups.values())
+
+    def _factor(self, batch: int) -> float:
+        """Learning rate of a batch relative to the optimiser's own."""
+        if batch < self.warmup_steps or batch == 0:
+            done = batch / self.warmup_steps if self.warmup_steps else 1.0
+            return WARMUP_START + (1 - WARMUP_START) * done
+        # Asked late: a loader built before a checkpoint is restored starts at the wrong batch.
+        total = self.trainer.estimated_stepping_batches
+        if self.trainer.max_steps > 0:  # the trainer counts updates, one a replay
+            total = min(total, math.ceil(self.trainer.max_steps / self.replays))
+        return 0.1 ** sum(batch >= fraction * total for fraction in self.milestones)
+
+
+def _as_float(images: list[Tensor]) -> list[Tensor]:
+    return [i if i.is_floating_point() else i.float() / 255 for i in images]

@@ -1,0 +1,226 @@
+"""What the evaluation of a model left behind, as far as it was run."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.report.cells import Cell, share_cell
+from pipeline.report.facts import read_json
+
+NORMS = {"linf": "l∞", "l1": "l1", "l2": "l2"}
+PLAIN_ATTACKS = ("PGD", "APGD", "AutoAttack", "Square")
+
+
+@dataclass(frozen=True)
+class ThreatResult:
+    """Accuracy under one threat model.
+
+    Attributes:
+        name: Its name in the configuration.
+        attack: The attack as the report names it, such as `AutoAttack` or `PGD20`.
+        norm: Norm of the perturbation; empty for none.
+        eps: Radius, in [0, 1] pixel units; 0 for none.
+        steps: Steps of a gradient attack, where known.
+        cell: Accuracy in percent.
+        broken_by: Images by what broke them (`""` stand, `clean` were wrong before); may be empty.
+    """
+
+    name: str
+    attack: str
+    norm: str
+    eps: float
+    steps: int | None
+    cell: Cell
+    broken_by: dict[str, int]
+
+    @property
+    def title(self) -> str:
+        """Attack, norm and radius; the same threat has the same title however it is spelt."""
+        return threat_title(self.attack, self.norm, self.eps)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluated model.
+
+    Attributes:
+        name: Folder below `evaluate/`.
+        folder: That folder.
+        model: What was evaluated, as the run was told.
+        threats: Attacks; empty when none were run.
+        sets: Rows of the generalisation by name of the set; empty when it was not run.
+        means: Rows of its families of sets by name, such as `din`.
+        parts: Part maps under attack, or `missing`.
+        warnings: What makes the outcome doubtful.
+    """
+
+    name: str
+    folder: Path
+    model: str
+    threats: tuple[ThreatResult, ...]
+    sets: dict[str, dict[str, Any]]
+    means: dict[str, dict[str, Any]]
+    parts: dict[str, Any]
+    warnings: tuple[str, ...]
+
+    def threat(self, title: str) -> Cell:
+        """The accuracy under a threat, or why there is none."""
+        for threat in self.threats:
+            if threat.title == title:
+                return threat.cell
+        reason = "no such threat in this evaluation" if self.threats else "no attack"
+        return Cell(note=f"not run: {reason}, see make evaluate")
+
+    def measured_set(self, name: str) -> Cell:
+        """The accuracy on a set (or a family of sets), or why there is none."""
+        family = self.means.get(name)
+        if family and family.get("measured", 0) < family.get("sets", 0):
+            part = f"{family['measured']} of its {family['sets']} sets were measured"
+            return Cell(note=f"only {part}, their mean is {family['accuracy']:.1%}")
+        if name in self.sets or family:
+            return share_cell(self.sets.get(name) or family or {})
+        members = [row for key, row in self.sets.items() if key.startswith(f"{name}/")]
+        lacking = [row for row in members if row.get("accuracy") is None]
+        if lacking:
+            return Cell(note=lacking[0].get("missing") or "not measured")
+        if members:
+            return Cell(note=f"only {members[0]['name']} was measured")
+        reason = "no such set in this evaluation" if self.sets else "no generalisation sets"
+        return Cell(note=f"not run: {reason}, see make evaluate")
+
+
+def threat_title(attack: str, norm: str, eps: float) -> str:
+    """Title of a threat: `clean`, or attack, norm and radius."""
+    if not norm or not eps:
+        return "clean"
+    size = f"{eps * 255:.4g}/255" if norm == "linf" else f"{eps:.4g}"
+    return f"{attack} {NORMS.get(norm, norm)} {size}"
+
+
+def evaluation_folders(runs: Path) -> list[Path]:
+    """Folders below `evaluate/` with any summary, by name."""
+    found = (runs / "evaluate").glob("*")
+    kinds = ("summary.json", "generalisation/summary.json")
+    return sorted(path for path in found if any((path / kind).is_file() for kind in kinds))
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Reads the summaries of one evaluated model.
+
+    Args:
+        folder: `RUNS/evaluate/<model>`.
+
+    Raises:
+        ValueError: If a summary is damaged or lacks a key.
+    """
+    attacks = read_json(folder / "summary.json") or {}
+    shifts = read_json(folder / "generalisation" / "summary.json") or {}
+    settings = (read_json(folder / "records" / "settings.json") or {}).get("threats", {})
+    try:
+        rows = attacks["threats"] if attacks else []
+        threats = tuple(_threat(row, settings.get(row["name"])) for row in rows)
+        sets = {row["name"]: row for row in (shifts["sets"] if shifts else [])}
+        model = str((attacks or shifts)["model"])
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"summary of {folder.name} lacks {error}: run make evaluate again"
+        ) from None
+    warnings = [str(line) for line in attacks.get("warnings", [])]
+    warnings += [
+        f"{row['name']}: ended after {row['n']} images, its interval was tight enough"
+        for row in attacks.get("threats", [])
+        if row.get("early")
+    ]
+    return Evaluation(
+        folder.name,
+        folder,
+        model,
+        _distinct(threats),
+        sets,
+        {row["name"]: row for row in shifts.get("means", [])},
+        attacks.get("parts") or {"missing": "not run: the evaluation measured no part maps"},
+        tuple(warnings),
+    )
+
+
+def _threat(row: dict[str, Any], settings: dict[str, Any] | None) -> ThreatResult:
+    norm = str(row["norm"] or "").lower().replace("_", "")
+    given = settings or {}
+    cell = share_cell({"accuracy": row["accuracy"], "ci95": row["ci95"], "n": row["n"]})
+    steps = given.get("steps")
+    attack = _attack_name(str(row["name"]), given)
+    return ThreatResult(
+        row["name"], attack, norm, float(row["eps"] or 0), steps, cell, row.get("broken_by") or {}
+    )
+
+
+def _attack_name(name: str, settings: dict[str, Any]) -> str:
+    """From the settings of the records, else from the first word of the threat's name."""
+    if not settings:
+        first = name.replace("-", "_").split("_")[0]
+        return {"autoattack": "AutoAttack", "aa": "AutoAttack"}.get(first.lower(), first.upper())
+    attack = str(settings["attack"])
+    if attack == "PGD":
+        attack += str(settings.get("steps", ""))
+    elif attack == "AutoAttack" and settings.get("version", "standard") != "standard":
+        attack += f"-{'+'.join(settings.get('attacks') or [settings['version']])}"
+    elif attack not in PLAIN_ATTACKS and name.lower() != attack.lower():
+        attack += f" ({name})"
+    through = settings.get("through", "forward")
+    return attack if through == "forward" else f"{attack} ({through})"
+
+
+def _distinct(threats: tuple[ThreatResult, ...]) -> tuple[ThreatResult, ...]:
+    """Of threats with one title the later ones carry their name."""
+    titles: set[str] = set()
+    found = []
+    for threat in threats:
+        if threat.title in titles:
+            threat = ThreatResult(**{**vars(threat), "attack": f"{threat.attack} ({threat.name})"})
+        titles.add(threat.title)
+        found.append(threat)
+    return tuple(found)
+
+
+def read_alignment(runs: Path, evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
+    """Rows of every `human_alignment.json` by name of the decision maker.
+
+    Looked for in `RUNS/human_alignment/`, in the folder of each evaluated model and in its
+    `generalisation/`.
+
+    Raises:
+        ValueError: If a file is damaged.
+    """
+    folders = [runs / "human_alignment"]
+    folders += [one.folder / part for one in evaluations for part in (".", "generalisation")]
+    rows: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        content = read_json(folder / "human_alignment.json") or {}
+        for row in content.get("rows", []):
+            rows[row["name"]] = row
+    return rows
+
+
+def alignment_plots(runs: Path) -> dict[str, bytes]:
+    """The SVG plots that the comparison with people left, by title."""
+    folder = runs / "human_alignment"
+    return {path.stem.replace("_", " "): path.read_bytes() for path in sorted(folder.glob("*.svg"))}
+
+
+def parameters(export: Path) -> float | None:
+    """Millions of parameters in `model.safetensors` of an export; None without the file."""
+    path = export / "model.safetensors"
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    counted = 0
+    for name, entry in header.items():
+        if name == "__metadata__" or name.endswith(("running_mean", "running_var", "_tracked")):
+            continue
+        size = 1
+        for length in entry["shape"]:
+            size *= length
+        counted += size
+    return counted / 1e6

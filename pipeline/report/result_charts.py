@@ -1,0 +1,249 @@
+"""Charts of the evaluation, as SVG: radius, steps, attacks, corruptions, trade-off."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from pipeline.report.cells import Cell, Table
+from pipeline.report.evaluations import NORMS, Evaluation, ThreatResult
+from pipeline.report.palette import PALETTE
+
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "svg.hashsalt": "partrobust",
+}
+ORDER = (4, 1, 3, 7, 5, 8, 0, 6, 9, 2)  # of the palette: strong on white first
+COLOURS = ["#" + PALETTE[place].tobytes().hex() for place in ORDER]
+GREY = "#9aa3ab"
+MARKERS = "osD^vP*X"
+PANEL = (3.3, 2.6)  # inches
+
+
+class _Drawing:
+    """A figure while it is drawn, and its `data:` address afterwards."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+        self.uri = ""
+
+
+@contextmanager
+def _drawing(width: float, height: float) -> Iterator[_Drawing]:
+    with matplotlib.rc_context(STYLE):
+        drawing = _Drawing(Figure(figsize=(width, height), layout="constrained"))
+        FigureCanvasSVG(drawing.figure)
+        yield drawing
+        buffer = BytesIO()
+        drawing.figure.savefig(buffer, format="svg", metadata={"Date": None})
+        drawing.uri = svg_uri(buffer.getvalue())
+
+
+def svg_uri(svg: bytes) -> str:
+    """An SVG file as a `data:` address."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+
+
+def draw_radius(evaluations: Sequence[Evaluation]) -> str:
+    """Accuracy against eps, a panel for each norm; attacks at one radius are single points.
+
+    Clean accuracy is the point at 0 of every curve.
+
+    Returns:
+        A `data:` address; empty where nothing was attacked.
+    """
+    attacked = [threat for one in evaluations for threat in one.threats if threat.norm]
+    norms = [norm for norm in NORMS if any(threat.norm == norm for threat in attacked)]
+    if not norms:
+        return ""
+    with _drawing(PANEL[0] * max(2, len(norms)), PANEL[1] + 0.5) as drawing:
+        panels = drawing.figure.subplots(1, len(norms), squeeze=False)[0]
+        for panel, norm in zip(panels, norms, strict=True):
+            families = list(dict.fromkeys(t.attack for t in attacked if t.norm == norm))
+            for place, one in enumerate(evaluations):
+                clean = [threat for threat in one.threats if threat.title == "clean"][:1]
+                for index, attack in enumerate(families):
+                    mine = [t for t in one.threats if (t.norm, t.attack) == (norm, attack)]
+                    shift = 0.012 * (place * len(families) + index)
+                    colour = COLOURS[place % len(COLOURS)]
+                    style = {"color": colour, "marker": MARKERS[index % len(MARKERS)]}
+                    style["label"] = f"{one.name}, {attack}"
+                    if len(mine) == 1:
+                        _curve(panel, mine, norm, shift, **style)
+                    elif mine:
+                        _curve(panel, [*clean, *mine], norm, **style)
+                if clean:
+                    style = {"color": COLOURS[place % len(COLOURS)], "marker": "_"}
+                    _curve(panel, clean, norm, 0.012 * place, label=f"{one.name}, clean", **style)
+            panel.set_xlabel("eps · 255" if norm == "linf" else "eps")
+            panel.set_title(NORMS[norm])
+            panel.set_ylim(0, None)
+        panels[0].set_ylabel("accuracy, %")
+        _legend(drawing.figure, panels)
+    return drawing.uri
+
+
+def draw_steps(evaluations: Sequence[Evaluation]) -> str:
+    """Success of PGD over its number of steps, a `data:` address; empty without two numbers."""
+    curves: dict[tuple[str, str, float], list[ThreatResult]] = {}
+    for one in evaluations:
+        for threat in one.threats:
+            if threat.norm and threat.attack.startswith("PGD") and threat.steps:
+                curves.setdefault((one.name, threat.norm, threat.eps), []).append(threat)
+    curves = {key: found for key, found in curves.items() if len(found) > 1}
+    if not curves:
+        return ""
+    with _drawing(5.2, PANEL[1] + 0.5) as drawing:
+        panel = drawing.figure.subplots()
+        for place, ((name, _, _), found) in enumerate(curves.items()):
+            found = sorted(found, key=lambda threat: threat.steps or 0)
+            size = found[0].title.split(" ", 1)[1]
+            success = [100 - (threat.cell.value or 0) for threat in found]
+            colour = COLOURS[place % len(COLOURS)]
+            steps = [threat.steps or 0 for threat in found]
+            panel.plot(steps, success, color=colour, marker="o", label=f"{name}, {size}")
+        panel.set_xlabel("steps of PGD")
+        panel.set_ylabel("images not right, %")
+        _legend(drawing.figure, [panel])
+    return drawing.uri
+
+
+def draw_attacks(table: Table | None) -> str:
+    """Share of images that still stand after each attack of AutoAttack in turn.
+
+    Args:
+        table: What `broken_table` gave.
+
+    Returns:
+        A `data:` address; empty without a table.
+    """
+    if table is None:
+        return ""
+    names = ["all", *(column.title for column in table.columns[:-1])]
+    with _drawing(max(5.2, 1.1 * len(names)), PANEL[1] + 0.6) as drawing:
+        panel = drawing.figure.subplots()
+        for place, row in enumerate(table.rows):
+            lost = np.cumsum([_value(cell) for cell in row.cells[:-1]])
+            label = row.name
+            line: dict[str, Any] = {
+                "color": COLOURS[place % len(COLOURS)],
+                "marker": "o",
+                "markersize": 3,
+            }
+            panel.plot(names, [100, *(100 - lost)], label=label, **line)
+        panel.set_ylabel("standing after it, %")
+        panel.set_ylim(0, 102)
+        _legend(drawing.figure, [panel])
+    return drawing.uri
+
+
+def draw_corruptions(table: Table) -> str:
+    """Bars of every corruption for every measured model, beside the paper's rows in grey.
+
+    Args:
+        table: What `corruption_table` gave.
+
+    Returns:
+        A `data:` address; empty where no corruption was measured.
+    """
+    if not table.has_values:
+        return ""
+    places = [i for i, one in enumerate(table.columns) if one.title != "mCE"]
+    names = [table.columns[place].title for place in places]
+    rows = [r for r in table.measured if any(c and c.value is not None for c in r.cells)]
+    width = 0.84 / len(rows)
+    with _drawing(9.6, PANEL[1] + 0.9) as drawing:
+        panel = drawing.figure.subplots()
+        for index, row in enumerate(rows):
+            x = np.arange(len(places)) - 0.42 + width * (index + 0.5)
+            values = [_value(row.cells[place], np.nan) for place in places]
+            bars = {"color": COLOURS[index % len(COLOURS)], "label": row.name}
+            panel.bar(x, values, width, yerr=_errors(row.cells, places), ecolor="#555", **bars)
+        for marker, row in zip(MARKERS, table.published, strict=False):
+            values = [_value(row.cells[place], np.nan) for place in places]
+            style: dict[str, Any] = {"marker": marker, "markersize": 3, "color": GREY}
+            style["linestyle"] = ""
+            panel.plot(np.arange(len(places)), values, label=f"{row.name}, published", **style)
+        panel.set_xticks(np.arange(len(places)), names, rotation=40, ha="right")
+        panel.set_ylabel("accuracy, %")
+        _legend(drawing.figure, [panel])
+    return drawing.uri
+
+
+def draw_trade_off(table: Table, column: str) -> str:
+    """Robust against clean accuracy over models; published ones in grey.
+
+    Args:
+        table: What `result_table` gave.
+        column: Title of the threat.
+
+    Returns:
+        A `data:` address; empty where no model has both.
+    """
+    titles = [one.title for one in table.columns]
+    places = [titles.index("clean"), titles.index(column)]
+    found = [r for r in table.rows if all((r.cells[p] or Cell()).value is not None for p in places)]
+    if not any(not row.published for row in found):
+        return ""
+    with _drawing(7.2, 3.8) as drawing:
+        panel = drawing.figure.subplots()
+        for index, row in enumerate(found):
+            x, y = (_value(row.cells[place]) for place in places)
+            style: dict[str, Any] = {
+                "color": GREY if row.published else COLOURS[index % len(COLOURS)],
+                "marker": MARKERS[index % len(MARKERS)] if row.published else "o",
+                "label": f"{row.name}, published" if row.published else row.name,
+            }
+            x_error, y_error = (_errors(row.cells, [place]) for place in places)
+            style |= {"linestyle": "", "elinewidth": 0.8, "capsize": 2, "markersize": 5}
+            panel.errorbar(x, y, xerr=x_error, yerr=y_error, **style)
+        panel.set_xlabel("clean accuracy, %")
+        panel.set_ylabel(f"{column}, %")
+        drawing.figure.legend(loc="outside right upper", frameon=False)
+    return drawing.uri
+
+
+def _curve(
+    panel: Axes, threats: list[ThreatResult], norm: str, shift: float = 0.0, **style: Any
+) -> None:
+    """A line through several radii, or a point, moved right by a share of its eps."""
+    scale = 255 if norm == "linf" else 1
+    threats = sorted(threats, key=lambda threat: threat.eps)
+    cells = tuple(threat.cell for threat in threats)
+    x = [scale * threat.eps * (1 + shift) for threat in threats]
+    y = [_value(cell) for cell in cells]
+    style |= {"linestyle": "-" if len(x) > 1 else "", "markersize": 5, "capsize": 2}
+    panel.errorbar(x, y, _errors(cells, range(len(cells))), elinewidth=0.8, **style)
+
+
+def _value(cell: Cell | None, missing: float = 0.0) -> float:
+    return missing if cell is None or cell.value is None else cell.value
+
+
+def _errors(cells: Sequence[Cell | None], places: Sequence[int]) -> np.ndarray:
+    """Distances to both ends of the interval, (2, N); 0 where there is none."""
+    found = [cells[place] or Cell() for place in places]
+    low = [c.value - c.low if c.value is not None and c.low is not None else 0 for c in found]
+    high = [c.high - c.value if c.value is not None and c.high is not None else 0 for c in found]
+    return np.clip(np.array([low, high], dtype=np.float64), 0, None)
+
+
+def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    entries: dict[str, Artist] = {}
+    for panel in panels:
+        entries |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": 3, "frameon": False}
+    figure.legend(list(entries.values()), list(entries), **place)

@@ -1,0 +1,182 @@
+"""Tables of accuracy under attack, beside the published rows."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from pipeline import published
+from pipeline.report.cells import Cell, Column, Row, Table, published_row
+from pipeline.report.evaluations import Evaluation, threat_title
+
+CLEAN = "clean"
+LINF = threat_title("AutoAttack", "linf", 4 / 255)
+LINF_X2 = threat_title("AutoAttack", "linf", 8 / 255)
+L1 = threat_title("AutoAttack", "l1", 75)
+L2 = threat_title("AutoAttack", "l2", 2)
+AVERAGE = "average"
+FIELDS = {CLEAN: "clean", LINF: "linf", LINF_X2: "linf_x2", L1: "l1", L2: "l2", AVERAGE: "average"}
+CAPTION = "Accuracy in percent, with its 95 % interval and the number of images."
+
+# clean, l_inf 4/255, l_1 75, l_2 2, average of the three threats (PartImageNet++, Table S6)
+TABLE_S6 = (
+    ("MPM with object masks", (67.5, 37.3, 6.0, 23.6, 22.3)),
+    ("MPM with part masks", (67.8, 39.1, 6.2, 24.3, 23.2)),
+)
+# parameters in millions, GFLOPs, clean, l_inf 4/255, l_inf 8/255 (PartImageNet++, Table S7)
+TABLE_S7 = (
+    ("Gowal et al., validation images leak", "WideResNet-28-10", (36.6, 21.0, 61.0, None, 26.7)),
+    ("Wang et al., validation images leak", "WideResNet-28-10", (36.6, 21.0, 65.2, 48.3, 31.3)),
+    ("Wang et al., ImageNet val images", "WideResNet-28-10", (36.6, 21.0, 57.6, 38.4, 28.4)),
+    ("vanilla AT", "ResNeXt-50", (23.4, 4.3, 67.9, 48.0, 27.6)),
+    ("MPM", "ResNeXt-50", (23.4, 4.3, 69.0, 48.9, 28.5)),
+)
+STEPS = {"clean": "wrong before", "": "standing"}
+ATTACK_ORDER = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+
+
+def result_table(evaluations: Sequence[Evaluation]) -> Table:
+    """Measured accuracies beside the paper's Table 2; columns that only it has come last."""
+    measured = [threat.title for one in evaluations for threat in one.threats]
+    titles = list(dict.fromkeys(title for title in (*measured, *FIELDS) if title != AVERAGE))
+    titles.append(AVERAGE)
+    rows = [
+        Row(one.name, one.model, tuple(_cell(one, title) for title in titles))
+        for one in evaluations
+    ]
+    rows += [
+        published_row(
+            row.method,
+            row.architecture,
+            [getattr(row, FIELDS[title]) if title in FIELDS else None for title in titles],
+        )
+        for row in published.TABLE_2
+    ]
+    columns = tuple(Column(title) for title in titles)
+    source = f"{published.SCALE_NOTE} ({published.TABLE_2[0].source})"
+    return Table("table_2", "Robustness (Table 2)", CAPTION, columns, tuple(rows), source)
+
+
+def further_tables(
+    evaluations: Sequence[Evaluation], sizes: Mapping[str, float | None]
+) -> list[Table]:
+    """Tables 5, 6, S6 and S7: the same models beside other published rows.
+
+    Args:
+        evaluations: Evaluated models.
+        sizes: Millions of parameters by name of the model; None where unknown.
+    """
+    unknown = Cell(note="not known: the run folder holds no export/model.safetensors")
+    size = {name: unknown if value is None else Cell(value) for name, value in sizes.items()}
+    flops = Cell(note="not measured here: make flops MODEL=...")
+    three = (LINF, L1, L2)
+    tables = []
+    for name, title, columns, rows in (
+        (
+            "table_5",
+            "MPM by the quality of its part labels (Table 5)",
+            (CLEAN, LINF, LINF_X2),
+            [
+                published_row(row.method, row.architecture, (row.clean, row.linf, row.linf_x2))
+                for row in published.TABLE_5_RECOGNISER
+            ],
+        ),
+        (
+            "table_6",
+            "Structures of the part branch (Table 6)",
+            ("parameters, M", CLEAN, LINF, LINF_X2),
+            [
+                published_row(
+                    row.method,
+                    row.architecture,
+                    (row.parameters, row.clean, row.linf, row.linf_x2),
+                )
+                for row in published.TABLE_6
+            ],
+        ),
+        (
+            "table_s6",
+            "Object masks and part masks (Table S6)",
+            (CLEAN, *three, AVERAGE),
+            [published_row(name, "ResNet-50-GELU", values) for name, values in TABLE_S6],
+        ),
+        (
+            "table_s7",
+            "Tiny-ImageNet (Table S7)",
+            ("parameters, M", "GFLOPs", CLEAN, LINF, LINF_X2),
+            [published_row(name, network, values) for name, network, values in TABLE_S7],
+        ),
+    ):
+        threats = three if name == "table_s6" else (LINF, LINF_X2, L1, L2)
+        other = {"GFLOPs": flops}
+        ours = [
+            Row(
+                one.name,
+                one.model,
+                tuple(
+                    (other | {"parameters, M": size.get(one.name, unknown)}).get(column)
+                    or _cell(one, column, threats)
+                    for column in columns
+                ),
+            )
+            for one in evaluations
+        ]
+        source = f"{published.SCALE_NOTE} ({published.PAPER})"
+        shown = tuple(Column(column) for column in columns)
+        tables.append(Table(name, title, CAPTION, shown, (*ours, *rows), source))
+    return tables
+
+
+def broken_table(evaluations: Sequence[Evaluation]) -> Table | None:
+    """Which attack of AutoAttack broke how many images; None where no evaluation says."""
+    found = [
+        (one.name, threat)
+        for one in evaluations
+        for threat in one.threats
+        if threat.broken_by and threat.attack.startswith("AutoAttack")
+    ]
+    names = set(chain.from_iterable(threat.broken_by for _, threat in found)) - STEPS.keys()
+    known = [name for name in ATTACK_ORDER if name in names]
+    order = ["clean", *known, *sorted(names - set(known)), ""]
+    rows = []
+    for model, threat in found:
+        total = sum(threat.broken_by.values())
+        cells = [Cell(100 * threat.broken_by.get(name, 0) / total, n=total) for name in order]
+        rows.append(Row(f"{model}, {threat.title}", threat.name, tuple(cells)))
+    if not rows:
+        return None
+    columns = tuple(Column(STEPS.get(name, name)) for name in order)
+    caption = (
+        "Percent of the images that were wrong before any attack, that each attack in turn broke, "
+        "and that stand after all of them. Each attack sees only what stood those left of it."
+    )
+    return Table("attacks", "Success of each attack", caption, columns, tuple(rows), of="threat")
+
+
+def parts_table(evaluations: Sequence[Evaluation]) -> Table:
+    """Mean IoU of the part maps, clean and adversarial."""
+    columns = (Column("clean mIoU"), Column("adversarial mIoU"), Column("parts", 0))
+    rows = []
+    for one in evaluations:
+        by_threat = one.parts.get("threats") or {one.parts.get("threat", ""): one.parts}
+        for name, entry in by_threat.items():
+            reason = entry.get("missing") or "not measured"
+            miou = [entry.get(key) for key in ("clean_miou", "adversarial_miou")]
+            cells = [
+                Cell(note=reason) if v is None else Cell(100 * v, n=entry.get("images"))
+                for v in miou
+            ]
+            cells.append(Cell(entry["parts"]) if "parts" in entry else Cell(note=reason))
+            rows.append(Row(f"{one.name}, {name}" if name else one.name, one.model, tuple(cells)))
+    caption = "Mean IoU in percent of the part maps with the annotations of val images."
+    return Table("parts", "Parts under attack", caption, columns, tuple(rows))
+
+
+def _cell(one: Evaluation, title: str, threats: Sequence[str] = (LINF, LINF_X2, L1, L2)) -> Cell:
+    """A cell of a threat; of the average only where all its threats were measured."""
+    if title != AVERAGE:
+        return one.threat(title)
+    values = [one.threat(threat).value for threat in threats]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return Cell(note=f"needs AutoAttack under all {len(values)} published threats")
+    # no interval: the threats share their images
+    return Cell(sum(known) / len(known))
