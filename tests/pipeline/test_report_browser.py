@@ -77,7 +77,10 @@ def looked(
     data = {"imagenet": shapes_root / "imagenet", "pinpp": shapes_root / "pinpp"}
     page = build_report(runs, folder / "index.html", **data)
     page.write_text(page.read_text().replace("</body>", f"{CHECK}</body>"))
-    document, console = look_at(page, folder / "profile")
+    for attempt in range(4):  # a busy machine's browser may print before all pictures are decoded
+        document, console = look_at(page, folder / f"profile{attempt}")
+        if '<pre id="check">' in document:
+            break
     found = re.search(r'<pre id="check">(.*?)</pre>', document, re.DOTALL)
     assert found, "the script in the page did not run to its end"
     return json.loads(html.unescape(found[1])), console
