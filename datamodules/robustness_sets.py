@@ -1,136 +1,24 @@
 """Images of the robustness evaluation: balanced subsets cut into fixed units of work."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
 from lightning.pytorch import LightningDataModule
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import InterpolationMode, functional
+from torch.utils.data import DataLoader
 
-from datamodules.imagenet_folder import list_images, read_image
+from datamodules.attack_batches import UnitDataset, to_pixels
+from datamodules.attack_units import AttackUnit, StoppingRule
+from datamodules.image_lists import balanced_order, format_image_list, read_image_list
+from datamodules.imagenet_folder import list_images, list_objects
+from datamodules.part_labels import ImageParts
 from datamodules.part_vocabulary import PartVocabulary
+from datamodules.pinpp import read_annotations
 
-RECORD_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("label", pa.int32()),
-        ("clean_prediction", pa.int32()),
-        ("adversarial_prediction", pa.int32()),
-        ("robust", pa.bool_()),
-        ("linf", pa.float32()),
-        ("l2", pa.float32()),
-    ]
-)
+__all__ = ["RobustnessSets", "balanced_order", "to_pixels"]
 
-
-@dataclass(frozen=True)
-class AttackUnit:
-    """A unit of work: one threat on one chunk of the image list.
-
-    Attributes:
-        threat: name of the threat model.
-        chunk: number of the chunk.
-        images: its images as pairs of key and label.
-        start: position of the first image in the list.
-        seed: seed of the attack, a function of (seed, threat, chunk) alone.
-    """
-
-    threat: str
-    chunk: int
-    images: tuple[tuple[str, int], ...]
-    start: int
-    seed: int
-
-    def record(self, root: Path) -> Path:
-        """Where the outcomes of the unit lie below a run folder."""
-        return root / "records" / self.threat / f"{self.chunk:05d}.parquet"
-
-    def is_done(self, root: Path) -> bool:
-        """Whether there is a readable record of exactly these images."""
-        try:
-            table = pq.read_table(self.record(root))
-        except (OSError, pa.ArrowInvalid):
-            return False
-        keys = [key for key, _ in self.images]
-        return table.schema.equals(RECORD_SCHEMA) and table["key"].to_pylist() == keys
-
-
-def balanced_order(images: Sequence[tuple[str, int]], seed: int) -> list[tuple[str, int]]:
-    """Orders images so that the first n are balanced over classes, for every n.
-
-    Classes take turns in a seeded order, and within a class images stand in the order of a
-    seeded hash of their keys. Classes that run out are left out of the later turns.
-
-    Args:
-        images: pairs of key and label.
-        seed: seed of both orders.
-    """
-
-    def place(name: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{name}".encode()).digest()
-
-    by_label: dict[int, list[str]] = {}
-    for key, label in images:
-        by_label.setdefault(label, []).append(key)
-    queue = sorted(
-        (turn, place(f"class {label}"), key, label)
-        for label, keys in by_label.items()
-        for turn, key in enumerate(sorted(keys, key=place))
-    )
-    return [(key, label) for _, _, key, label in queue]
-
-
-def to_pixels(image: Image.Image, resize: int, crop: int) -> Tensor:
-    """Resizes the shorter side (bicubic) and takes the centre: uint8 `(3, crop, crop)`."""
-    resized = functional.resize(image, [resize], interpolation=InterpolationMode.BICUBIC)
-    cropped = functional.center_crop(resized, [crop, crop])
-    return torch.from_numpy(np.array(cropped)).permute(2, 0, 1).contiguous()
-
-
-class UnitDataset(Dataset[dict[str, Any]]):
-    """Units of work as batches: `image (B, 3, H, W) uint8, label (B,), position (B,), key`.
-
-    Besides these a batch says its `threat`, `chunk` and `attack_seed`.
-
-    Args:
-        units: the units.
-        split: folder that the keys are relative to.
-        resize: length of the shorter side after resizing, pixels.
-        crop: side of the centre crop, pixels.
-    """
-
-    def __init__(self, units: Sequence[AttackUnit], split: Path, resize: int, crop: int) -> None:
-        self.units = units
-        self.split = split
-        self.resize = resize
-        self.crop = crop
-
-    def __len__(self) -> int:
-        return len(self.units)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        unit = self.units[index]
-        files = [self.split / key for key, _ in unit.images]
-        return {
-            "image": torch.stack(
-                [to_pixels(read_image(file), self.resize, self.crop) for file in files]
-            ),
-            "label": torch.tensor([label for _, label in unit.images]),
-            "position": torch.arange(unit.start, unit.start + len(unit.images)),
-            "key": [key for key, _ in unit.images],
-            "threat": unit.threat,
-            "chunk": unit.chunk,
-            "attack_seed": unit.seed,
-        }
+PER_CLASS = 10  # images of each class, PartImageNet++ §5.1
 
 
 class RobustnessSets(LightningDataModule):
@@ -142,33 +30,43 @@ class RobustnessSets(LightningDataModule):
 
     Args:
         imagenet: folder with `train/` and `val/`.
-        pinpp: folder with the part annotations, which define the vocabulary.
-        images: number of images for each threat, at most all; done in this order, so put cheap
-            threats first.
+        pinpp: folder with the part annotations, which define the vocabulary; None if the
+            evaluation has nothing to do with parts.
+        images: number of images for each threat, at most all, None for 10 a class or the whole
+            `list_file`; done in this order, so put cheap threats first.
         chunk_size: images in one attack call.
         image_size: side of the centre crop, pixels.
         resize: length of the shorter side before cropping, pixels.
         num_workers: processes that read images.
         seed: seed of the subset and of the attacks.
+        list_file: take the images from this list of `path label` lines instead of all of `val/`.
+        stop_width: end a threat once the 95 % interval of its accuracy is no wider than this, in
+            (0, 1]; None never. Intervals that end a threat are a little too tight.
+        part_annotations: folder with `json/` of val images, to measure part maps under attack.
 
     Raises:
         FileNotFoundError: if a folder is missing.
-        ValueError: if a number is out of range.
+        ValueError: if a number is out of range or the list is wrong.
     """
 
     def __init__(
         self,
         imagenet: Path,
-        pinpp: Path,
-        images: dict[str, int],
+        pinpp: Path | None,
+        images: dict[str, int | None],
         chunk_size: int = 8,
         image_size: int = 224,
         resize: int = 256,
         num_workers: int = 0,
         seed: int = 0,
+        list_file: Path | None = None,
+        stop_width: float | None = None,
+        part_annotations: Path | None = None,
     ) -> None:
         super().__init__()
-        wrong = [f"{name}: {number}" for name, number in images.items() if number < 1]
+        wrong = [
+            f"{n}: {number}" for n, number in images.items() if number is not None and number < 1
+        ]
         if wrong or not images:
             raise ValueError(f"images must be 1 or more for at least one threat, not {wrong}")
         if chunk_size < 1 or not 0 < image_size <= resize:
@@ -176,18 +74,39 @@ class RobustnessSets(LightningDataModule):
                 f"chunk_size={chunk_size} must be positive and image_size={image_size} in "
                 f"[1, resize={resize}]"
             )
+        if stop_width is not None and not 0 < stop_width <= 1:
+            raise ValueError(f"stop_width={stop_width} must be in (0, 1], such as 0.02 for +-1 %")
+        if part_annotations is not None and pinpp is None:
+            raise ValueError("part_annotations need pinpp, the folder that defines the vocabulary")
         # with few units left a process may have none
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.split = Path(imagenet) / "val"
-        self.images = images
         self.chunk_size = chunk_size
         self.image_size = image_size
         self.resize = resize
         self.num_workers = num_workers
         self.seed = seed
-        self.vocabulary = PartVocabulary.from_pinpp(Path(pinpp), Path(imagenet))
-        self.image_list = balanced_order(list_images(self.split), seed)
-        self.units = [unit for name in images for unit in self._units_of(name)]
+        self.vocabulary = (
+            PartVocabulary(list_objects(Path(imagenet)), ())
+            if pinpp is None
+            else PartVocabulary.from_pinpp(Path(pinpp), Path(imagenet))
+        )
+        listed = (
+            list_images(self.split)
+            if list_file is None
+            else read_image_list(Path(list_file), self.vocabulary.objects)
+        )
+        self.image_list = balanced_order(listed, seed)
+        classes = len({label for _, label in listed})
+        default = PER_CLASS * classes if list_file is None else len(listed)
+        self.images = {name: number or default for name, number in images.items()}
+        self.subset = self.image_list[: max(self.images.values())]
+        absent = next((key for key, _ in self.subset if not (self.split / key).is_file()), None)
+        if absent is not None:
+            raise FileNotFoundError(f"{list_file} lists {absent}, which is not below {self.split}")
+        self.annotations = self._read_parts(part_annotations and Path(part_annotations))
+        self.units = [unit for name in self.images for unit in self._units_of(name)]
+        self.stopping = StoppingRule(self.units, stop_width)
 
     @property
     def object_parts(self) -> Tensor:
@@ -196,7 +115,7 @@ class RobustnessSets(LightningDataModule):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides what a unit is, as JSON-able values."""
+        """All that decides what a unit and its records are, as JSON-able values."""
         listing = "\n".join(f"{key} {label}" for key, label in self.image_list)
         return {
             "image_list": hashlib.sha256(listing.encode()).hexdigest(),
@@ -204,16 +123,28 @@ class RobustnessSets(LightningDataModule):
             "image_size": self.image_size,
             "resize": self.resize,
             "seed": self.seed,
+            "part_annotations": self.annotations_hash,
         }
+
+    def subset_lines(self) -> str:
+        """The images that are evaluated, in order, as a `list_file`."""
+        return format_image_list(self.subset)
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The units of this process that have no record yet."""
         assert self.trainer is not None
         # every process gets here before any has begun, so all see the same records
         root = Path(self.trainer.default_root_dir)
-        left = [unit for unit in self.units if not unit.is_done(root)]
-        mine = left[self.trainer.global_rank :: self.trainer.world_size]
-        dataset = UnitDataset(mine, self.split, self.resize, self.image_size)
+        left = [unit for unit in self.stopping.needed(root) if not unit.is_done(root)]
+        dataset = UnitDataset(
+            left[self.trainer.global_rank :: self.trainer.world_size],
+            self.split,
+            self.resize,
+            self.image_size,
+            self.annotations,
+            self.vocabulary.inclusions,
+            (self.stopping, root),
+        )
         return DataLoader(dataset, batch_size=None, num_workers=self.num_workers)
 
     def _units_of(self, threat: str) -> list[AttackUnit]:
@@ -232,3 +163,19 @@ class RobustnessSets(LightningDataModule):
     def _seed_of(self, threat: str, chunk: int) -> int:
         digest = hashlib.sha256(f"{self.seed}/{threat}/{chunk}".encode()).digest()
         return int.from_bytes(digest[:4]) >> 1
+
+    def _read_parts(self, folder: Path | None) -> dict[str, ImageParts]:
+        self.annotations_hash: str | None = None
+        if folder is None:
+            return {}
+        wanted = {key for key, _ in self.subset}
+        files = sorted((folder / "json").glob("*.json"))
+        self.annotations_hash = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+        found = {
+            record.key: record
+            for record in read_annotations(folder, self.vocabulary)
+            if record.key in wanted
+        }
+        if not found:
+            raise ValueError(f"{folder} annotates none of the {len(wanted)} images of the subset")
+        return found

@@ -5,69 +5,124 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
+from modules.attacks.gradient_paths import judgment_blocks
 from modules.attacks.threats import Threat
-from modules.weights import load_classifier
+from modules.attacks.traced_autoattack import STANDING, WRONG_BEFORE
+from modules.classifier_sources import open_classifier, with_parts
+from modules.networks.part_network import PartNetwork
 
 
 class RobustnessEvaluator(LightningModule):
     """Attacks fixed chunks of images; runs under `test` with `inference_mode: false`.
 
     A batch is one unit of work: a chunk of images and the name of the threat it stands under.
+    Whatever path an attack takes through the network, its images are judged by the true `forward`.
 
     Args:
-        model: run folder with `export/`, timm folder, or checkpoint file.
+        model: run folder with `export/`, timm folder, or checkpoint file; or any network by
+            `class_path`, `init_args`, `weights`, `mean` and `std`, see `open_classifier`; or a
+            module of pixels in [0, 1].
         threats: threat models by name.
         object_parts: bool `(num_objects, K + 1)`; its number of objects must be the number of
             classes of the model.
+        channels_last: lay weights out channels-last: faster, but sums are rounded differently than
+            in a direct call of an attack on the same network.
 
     Raises:
         FileNotFoundError: if there is no such model.
-        ValueError: if its weights are wrong or it has another number of classes.
+        ValueError: if its weights are wrong, it has another number of classes, or a threat needs
+            parts that it has not.
     """
 
     def __init__(
-        self, model: Path, threats: dict[str, Threat], object_parts: Tensor | None = None
+        self,
+        model: Path | dict[str, Any] | nn.Module,
+        threats: dict[str, Threat],
+        object_parts: Tensor | None = None,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["object_parts", "threats"])
-        self.weights = Path(model)
+        whole = isinstance(model, nn.Module)
+        ignored = ["object_parts", "threats", *(["model"] if whole else [])]
+        self.save_hyperparameters(ignore=ignored)
         self.threats = threats
-        self.network = load_classifier(self.weights).requires_grad_(False)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if object_parts is not None and self.network.num_classes != object_parts.shape[0]:
+        self.network, self.fingerprint, self.model_name = open_classifier(model)
+        self.network.requires_grad_(False)
+        # the part branch is read before the memory format: weights are compared
+        self._source = None if whole else model
+        self._parts: PartNetwork | None = None
+        if any(threat.needs_parts for threat in threats.values()):
+            self._parts = with_parts(model, self.network).requires_grad_(False)
+        if channels_last:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.num_objects = None if object_parts is None else object_parts.shape[0]
+        self._check_classes(getattr(self.network, "num_classes", None))
+        blind = [
+            name
+            for name, threat in threats.items()
+            if threat.norm and threat.through == "forward"
+            if not (threat.needs_parts or threat.black_box)
+        ]
+        if blind and judgment_blocks(self.network):
             raise ValueError(
-                f"model {model} has {self.network.num_classes} classes, the data has "
-                f"{object_parts.shape[0]} object categories: give the data it was trained on"
+                f"{self.model_name} has a judgment block, which passes no gradient: set through: "
+                f"surrogate or straight_through for {', '.join(blind)}, or use PartPGD"
             )
         self._counts: dict[str, tuple[int, int]] = {}
+
+    def part_network(self) -> PartNetwork:
+        """The network with its part branch.
+
+        Raises:
+            ValueError: if the model has none; the message says why.
+        """
+        if self._parts is None:
+            source = self.network if self._source is None else self._source
+            self._parts = with_parts(source, self.network).requires_grad_(False).to(self.device)
+        return self._parts
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(B, num_classes)` of images `(B, 3, H, W)` in [0, 1]."""
         return self.network(images)
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Attacks one unit.
 
         Args:
-            batch: `image (B, 3, H, W) uint8`, `label (B,)`, `threat` and `attack_seed`.
+            batch: `image (B, 3, H, W) uint8`, `label (B,)`, `threat` and `attack_seed`; perhaps
+                `part_map`, which asks for part maps; without images the unit is not needed.
             batch_idx: position of the batch.
 
         Returns:
             On the CPU, for each image: `clean_prediction`, `adversarial_prediction`, `robust`
-            (right both before and under attack), the distances `linf` and `l2` of the
-            adversarial image in [0, 1] pixel units, and `adversarial (B, 3, H, W)` in [0, 1].
+            (right both before and under attack), `broken_by` (a list, see `Outcome`), the
+            distances `linf`, `l2` and `l1` of the adversarial image in [0, 1] pixel units, and
+            `adversarial (B, 3, H, W)` in [0, 1]. With `part_map` also `clean_parts` and
+            `adversarial_parts (B, h, w)`, part ids at the finest level. Nothing without images.
+
+        Raises:
+            ValueError: if the model has another number of classes than the data.
         """
+        if "image" not in batch:
+            return {}
         images = batch["image"].float() / 255
-        labels = batch["label"]
-        threat = self.threats[batch["threat"]]
-        adversarial = threat(self.network, images, labels, batch["attack_seed"])
+        labels, threat = batch["label"], self.threats[batch["threat"]]
         with torch.no_grad():
-            clean_prediction = self.network(images).argmax(1)
-            adversarial_prediction = self.network(adversarial).argmax(1)
-        robust = (clean_prediction == labels) & (adversarial_prediction == labels)
+            logits = self.network(images)
+        self._check_classes(logits.shape[1])
+        clean_prediction = logits.argmax(1)
+        attacked = self.part_network() if threat.needs_parts else self.network
+        found = threat.outcome(attacked, images, labels, batch["attack_seed"])
+        adversarial, adversarial_prediction = found.images, found.predictions
+        if adversarial_prediction is None:
+            with torch.no_grad():
+                adversarial_prediction = self.network(adversarial).argmax(1)
+        right = clean_prediction == labels
+        robust = right & (adversarial_prediction == labels)
         self._show(batch["threat"], robust)
+        names = found.broken_by or [str(threat.settings["attack"])] * len(labels)
         distance = (adversarial - images).flatten(1)
         outcome = {
             "clean_prediction": clean_prediction,
@@ -75,9 +130,28 @@ class RobustnessEvaluator(LightningModule):
             "robust": robust,
             "linf": torch.linalg.vector_norm(distance, torch.inf, dim=1),
             "l2": torch.linalg.vector_norm(distance, 2, dim=1),
+            "l1": torch.linalg.vector_norm(distance, 1, dim=1),
             "adversarial": adversarial,
         }
-        return {name: value.cpu() for name, value in outcome.items()}
+        if "part_map" in batch:
+            outcome["clean_parts"] = self._part_ids(images)
+            outcome["adversarial_parts"] = self._part_ids(adversarial)
+        broken_by = [
+            STANDING if stands else name if was_right else WRONG_BEFORE
+            for name, stands, was_right in zip(names, robust.tolist(), right.tolist(), strict=True)
+        ]
+        return {name: value.cpu() for name, value in outcome.items()} | {"broken_by": broken_by}
+
+    @torch.no_grad()
+    def _part_ids(self, images: Tensor) -> Tensor:
+        return self.part_network().forward_with_parts(images)[1][0].logits().argmax(1)
+
+    def _check_classes(self, number: object) -> None:
+        if isinstance(number, int) and self.num_objects not in (None, number):
+            raise ValueError(
+                f"model {self.model_name} has {number} classes, the data has "
+                f"{self.num_objects} object categories: give the data it was trained on"
+            )
 
     def _show(self, name: str, robust: Tensor) -> None:
         """Shows the accuracy of this process so far; the records hold the result."""

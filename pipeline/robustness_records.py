@@ -1,10 +1,8 @@
 """Outcomes of the robustness evaluation: per-image records as they come, then a summary."""
 
 import json
-import math
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,20 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from datamodules.robustness_sets import RECORD_SCHEMA, AttackUnit, RobustnessSets
+from datamodules.attack_units import RECORD_SCHEMA, Z_95, wilson_interval
+from datamodules.robustness_sets import RobustnessSets
 from modules.robustness_evaluator import RobustnessEvaluator
-from modules.weights import fingerprint
+from pipeline.parts_under_attack import write_part_counts
+from pipeline.robustness_summary import sum_up
 from pipeline.stage_outputs import config_differences, write_json
 
-Z_95 = 1.959963984540054
+__all__ = ["Z_95", "RobustnessRecords", "wilson_interval"]
+
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class RobustnessRecords(Callback):
-    """Writes `records/<threat>/<chunk>.parquet`, `summary.json` and `examples.npz`.
+    """Writes `records/<threat>/<chunk>.parquet`, `subset.txt`, `summary.json`, `examples.npz`.
 
     A record is written whole when its unit is done, so a killed run goes on with the units that
     have none. Records made under other settings are refused.
@@ -52,7 +53,7 @@ class RobustnessRecords(Callback):
             )
         path = Path(trainer.default_root_dir) / "records" / "settings.json"
         threats = {name: module.threats[name].settings for name in data.images}
-        settings = {"model": fingerprint(module.weights), **data.settings, "threats": threats}
+        settings = {"model": module.fingerprint, **data.settings, "threats": threats}
         if path.is_file():
             old = json.loads(path.read_text())
             # threats that only one of the two has are no contradiction
@@ -65,6 +66,7 @@ class RobustnessRecords(Callback):
                 )
         if trainer.is_global_zero:
             write_json(path, settings)
+            _write_text(Path(trainer.default_root_dir) / "subset.txt", data.subset_lines())
 
     def on_test_batch_end(
         self,
@@ -76,7 +78,19 @@ class RobustnessRecords(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Writes the record of one unit."""
+        if not outputs:  # the stopping rule found it needless
+            return
         module, data = _parts(trainer, pl_module)
+        unit = next(
+            unit
+            for unit in data.units
+            if (unit.threat, unit.chunk) == (batch["threat"], batch["chunk"])
+        )
+        root = Path(trainer.default_root_dir)
+        if "part_map" in batch:
+            maps = (outputs[name].numpy() for name in ("clean_parts", "adversarial_parts"))
+            truth = batch["part_map"].cpu().numpy()
+            write_part_counts(unit.part_record(root), batch["key"], truth, *maps)
         folder = Path(trainer.default_root_dir) / "records" / batch["threat"]
         folder.mkdir(parents=True, exist_ok=True)
         if batch["chunk"] == 0 and module.threats[batch["threat"]].norm is not None:
@@ -85,8 +99,8 @@ class RobustnessRecords(Callback):
             _write_npz(folder / "examples.npz", {**examples, "objects": objects})
         columns = {"key": batch["key"], "label": batch["label"].cpu().numpy()}
         names = [name for name in RECORD_SCHEMA.names if name not in columns]
-        columns |= {name: outputs[name].numpy() for name in names}
-        path = folder / f"{batch['chunk']:05d}.parquet"
+        columns |= {name: np.asarray(outputs[name]) for name in names}
+        path = unit.record(root)
         partial = path.with_name(f".{path.name}.partial")
         pq.write_table(pa.table(columns, schema=RECORD_SCHEMA), partial)
         os.replace(partial, path)
@@ -101,62 +115,35 @@ class RobustnessRecords(Callback):
         module, data = _parts(trainer, pl_module)
         root = Path(trainer.default_root_dir)
         if trainer.limit_test_batches == 1.0 and isinstance(trainer.limit_test_batches, float):
-            while trainer.world_size > 1 and not _all_written(data.units, root):
+            while trainer.world_size > 1 and not _all_written(data, root):
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         trainer.strategy.barrier("robustness_records")
         if trainer.is_global_zero:
-            left = sum(not unit.is_done(root) for unit in data.units)
+            needed = data.stopping.needed(root)
+            left = sum(not unit.is_done(root) for unit in needed)
             if left:
-                rank_zero_info(f"{left} of {len(data.units)} units left: run the same command")
+                rank_zero_info(f"{left} of {len(needed)} units left: run the same command")
             else:
                 self._sum_up(root, module, data)
         trainer.strategy.barrier("robustness_summary")
 
     def _sum_up(self, root: Path, module: RobustnessEvaluator, data: RobustnessSets) -> None:
-        rows = []
-        for name in data.images:
-            records = [unit.record(root) for unit in data.units if unit.threat == name]
-            robust = np.concatenate([pq.read_table(file)["robust"].to_numpy() for file in records])
-            right, total = int(robust.sum()), len(robust)
-            low, high = wilson_interval(right, total)
-            threat = module.threats[name]
-            rows.append(
-                {
-                    "name": name,
-                    "norm": threat.norm,
-                    "eps": threat.eps,
-                    "accuracy": right / total,
-                    "ci95": [low, high],
-                    "n": total,
-                }
-            )
+        summary = sum_up(root, module, data, data.stopping.needed(root))
+        for row in summary["threats"]:
+            low, high = row["ci95"]
             rank_zero_info(
-                f"{name}: {right / total:.1%} of {total} images "
+                f"{row['name']}: {row['accuracy']:.1%} of {row['n']} images "
                 f"(95 % interval {low:.1%} to {high:.1%})"
             )
+        for line in summary["warnings"]:
+            rank_zero_info(line)
         attacked = [name for name in data.images if module.threats[name].norm is not None]
         if attacked:
             # attacks stop at the first success, all but PGD return robust images unchanged
             first = root / "records" / attacked[0] / "examples.npz"
             with np.load(first) as examples:
                 _write_npz(root / "examples.npz", dict(examples))
-        write_json(root / "summary.json", {"model": str(module.weights), "threats": rows})
-
-
-def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """95 % confidence interval of a proportion (Wilson 1927).
-
-    Args:
-        right: number of successes.
-        total: number of trials, at least 1.
-
-    Returns:
-        Lower and upper end, in [0, 1].
-    """
-    share, shrink = right / total, 1 + Z_95**2 / total
-    centre = (share + Z_95**2 / (2 * total)) / shrink
-    half = Z_95 / shrink * math.sqrt(share * (1 - share) / total + Z_95**2 / (4 * total**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+        write_json(root / "summary.json", summary)
 
 
 def _parts(
@@ -171,8 +158,14 @@ def _parts(
     return pl_module, data
 
 
-def _all_written(units: Sequence[AttackUnit], root: Path) -> bool:
-    return all(unit.record(root).is_file() for unit in units)
+def _all_written(data: RobustnessSets, root: Path) -> bool:
+    return all(unit.record(root).is_file() for unit in data.stopping.needed(root))
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
 
 
 def _examples(

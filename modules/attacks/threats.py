@@ -1,17 +1,20 @@
 """Threat models of the evaluation, one class each, on torchattacks and pyautoattack."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, get_args
 
 import pyautoattack
 import torch
 import torchattacks
 from torch import Tensor, nn
 
+from modules.attacks.gradient_paths import GradientPath, gradient_path
+from modules.attacks.traced_autoattack import Outcome, TracedAutoAttack
+
 Norm = Literal["linf", "l2", "l1"]
 PYAUTOATTACK_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
-# The targeted DLR loss divides by a difference that involves the fourth largest logit.
-DLR_MIN_CLASSES = 4
+AttackName = Literal["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"]
 
 
 class Threat(ABC):
@@ -20,9 +23,15 @@ class Threat(ABC):
     Attributes:
         norm: norm of the perturbation, None for none.
         eps: radius of the ball in that norm, in [0, 1] pixel units; 0 for none.
+        through: by which path gradients go through the network, see `gradient_path`.
+        needs_parts: whether it attacks a network that has `forward_with_parts`.
+        moves_all: whether images that stand in spite of the attack come back changed.
     """
 
-    def __init__(self, norm: Norm | None, eps: float) -> None:
+    needs_parts: ClassVar[bool] = False
+    moves_all: ClassVar[bool] = False
+
+    def __init__(self, norm: Norm | None, eps: float, through: GradientPath = "auto") -> None:
         if eps < 0 or (norm is not None and norm not in PYAUTOATTACK_NORMS):
             raise ValueError(
                 f"norm={norm}, eps={eps}: the norm must be one of "
@@ -30,9 +39,14 @@ class Threat(ABC):
             )
         self.norm = norm
         self.eps = eps
+        self.through = through
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        """Adversarial images `(B, 3, H, W)` in [0, 1], inside the ball.
+        """The images of `outcome`."""
+        return self.outcome(network, images, labels, seed).images
+
+    def outcome(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Outcome:
+        """Adversarial images inside the ball, and what the attack says of them.
 
         The result depends on the arguments alone: the attack draws from its own generator
         state, and the global one is put back afterwards.
@@ -42,6 +56,9 @@ class Threat(ABC):
             images: clean images `(B, 3, H, W)` in [0, 1].
             labels: true classes `(B,)`.
             seed: seed of the attack.
+
+        Raises:
+            ValueError: if the network has no such gradient path.
         """
         devices = [images.device] if images.device.type == "cuda" else []
         # the attacks reshape with view(), so channels-last images will not do
@@ -50,13 +67,24 @@ class Threat(ABC):
             torch.inference_mode(False),
             torch.enable_grad(),
             torch.random.fork_rng(devices=devices),
+            gradient_path(network, self.through) as attacked,
         ):
             torch.manual_seed(seed)
-            return self.perturb(network, images, labels, seed).detach()
+            found = self.search(attacked, images, labels, seed)
+            return found._replace(images=found.images.detach())
+
+    def search(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Outcome:
+        """Runs the attack; gradients are on and the generator is seeded."""
+        return Outcome(self.perturb(network, images, labels, seed))
 
     @abstractmethod
     def perturb(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        """Runs the attack; gradients are on and the generator is seeded."""
+        """Adversarial images; gradients are on and the generator is seeded."""
+
+    @property
+    def black_box(self) -> bool:
+        """Whether the attack uses no gradients."""
+        return False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -83,12 +111,20 @@ class PGD(Threat):
         steps: number of steps.
         step_size: step size, in [0, 1] pixel units.
         norm: `linf` or `l2`.
+        through: by which path gradients go, see `gradient_path`.
     """
 
+    moves_all = True
+
     def __init__(
-        self, eps: float, steps: int, step_size: float, norm: Literal["linf", "l2"] = "linf"
+        self,
+        eps: float,
+        steps: int,
+        step_size: float,
+        norm: Literal["linf", "l2"] = "linf",
+        through: GradientPath = "auto",
     ) -> None:
-        super().__init__(norm, eps)
+        super().__init__(norm, eps, through)
         self.steps = steps
         self.step_size = step_size
 
@@ -108,10 +144,17 @@ class APGD(Threat):
         eps: radius, in [0, 1] pixel units.
         norm: norm of the perturbation.
         steps: number of steps.
+        through: by which path gradients go, see `gradient_path`.
     """
 
-    def __init__(self, eps: float, norm: Norm = "linf", steps: int = 100) -> None:
-        super().__init__(norm, eps)
+    def __init__(
+        self,
+        eps: float,
+        norm: Norm = "linf",
+        steps: int = 100,
+        through: GradientPath = "auto",
+    ) -> None:
+        super().__init__(norm, eps, through)
         self.steps = steps
 
     def perturb(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
@@ -134,38 +177,72 @@ class AutoAttack(Threat):
 
     The attacks run one after the other, each only on images that stood all before it. With fewer
     than 10 classes the targeted attacks take all other classes; with fewer than 4 the targeted
-    DLR loss does not exist and its attack is left out.
+    DLR loss does not exist and its attack is left out, with 2 the untargeted one is as well.
 
     Args:
         eps: radius, in [0, 1] pixel units.
         norm: norm of the perturbation.
-        version: `standard`, `plus` or `rand` (for randomised networks).
+        version: `standard`, `plus`, `rand` (for randomised networks) or `custom`.
+        attacks: for `custom`, the attacks in their order, with the settings of `standard`.
+        through: by which path gradients go, see `gradient_path`.
+
+    Raises:
+        ValueError: if `attacks` are unknown, or given or missing against the version.
     """
 
     def __init__(
         self,
         eps: float,
         norm: Norm = "linf",
-        version: Literal["standard", "plus", "rand"] = "standard",
+        version: Literal["standard", "plus", "rand", "custom"] = "standard",
+        attacks: Sequence[AttackName] = (),
+        through: GradientPath = "auto",
     ) -> None:
-        super().__init__(norm, eps)
+        super().__init__(norm, eps, through)
+        unknown = [name for name in attacks if name not in get_args(AttackName)]
+        if unknown or bool(attacks) != (version == "custom"):
+            raise ValueError(
+                f"version={version}, attacks={list(attacks)}: `custom` needs a list of "
+                f"{', '.join(get_args(AttackName))}, the other versions none"
+            )
         self.version = version
+        self.attacks = list(attacks)
 
-    def perturb(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+    @property
+    def black_box(self) -> bool:
+        """Whether Square runs alone."""
+        return self.attacks == ["square"]
+
+    def search(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Outcome:
         """Attacks the images that the network gets right, as one batch."""
         with torch.no_grad():
             num_classes = network(images[:1]).shape[1]
-        attack = pyautoattack.AutoAttack(
+        attack = TracedAutoAttack(
             network,
-            norm=PYAUTOATTACK_NORMS[str(self.norm)],  # type: ignore[arg-type]
+            num_classes,
+            attacks=self.attacks,
+            norm=PYAUTOATTACK_NORMS[str(self.norm)],
             eps=self.eps,
             seed=seed,
             version=self.version,
             device=images.device,
         )
-        for targeted in (attack.apgd_targeted, attack.fab):
-            targeted.n_target_classes = min(targeted.n_target_classes, num_classes - 1)
-        if num_classes < DLR_MIN_CLASSES and attack.attacks_to_run is not None:
-            attack.attacks_to_run.remove("apgd-t")
-        adversarial, _ = attack.run_standard_evaluation(images, labels, batch_size=len(images))
-        return adversarial
+        return attack.run(images, labels)
+
+    def perturb(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """The images of `search`."""
+        return self.search(network, images, labels, seed).images
+
+
+class Square(AutoAttack):
+    """Square attack alone (Andriushchenko et al. 2020): scores only, as in AutoAttack `standard`.
+
+    Where it leaves fewer images standing than attacks by gradient, their gradients are masked.
+
+    Args:
+        eps: radius, in [0, 1] pixel units.
+        norm: norm of the perturbation.
+    """
+
+    def __init__(self, eps: float, norm: Norm = "linf") -> None:
+        super().__init__(eps, norm, "custom", ["square"])

@@ -1,3 +1,4 @@
+import csv
 from collections import Counter
 from pathlib import Path
 
@@ -6,8 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.robustness_sets import RobustnessSets, UnitDataset, balanced_order, to_pixels
+from datamodules.attack_batches import UnitDataset, to_part_map, to_pixels
+from datamodules.image_lists import balanced_order, read_image_list
+from datamodules.robustness_sets import RobustnessSets
 
+SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 IMAGES = [(f"{name}/{i}.jpg", label) for label, name in enumerate("abc") for i in range(7)]
 
 
@@ -73,10 +77,89 @@ def test_units_and_batches(shapes_root: Path) -> None:
     assert sets.object_parts.shape[0] == len(sets.vocabulary.objects)
 
 
+def test_ten_images_a_class_unless_told(shapes_root: Path) -> None:
+    sets = make_sets(shapes_root, images={"clean": None, "pgd": 2})
+    assert sets.images == {"clean": 30, "pgd": 2}
+    assert len(sets.subset) == 12  # all there are
+
+
+def test_list_file_is_the_subset_in_balanced_order(shapes_root: Path, tmp_path: Path) -> None:
+    everything = make_sets(shapes_root)
+    chosen = sorted(everything.image_list)[3:10]
+    path = tmp_path / "list.txt"
+    path.write_text("".join(f"{key} {label}\n" for key, label in chosen) + "\n")
+    sets = make_sets(shapes_root, list_file=path)
+    assert sorted(sets.image_list) == chosen
+    assert sets.settings["image_list"] != everything.settings["image_list"]
+    written = tmp_path / "subset.txt"
+    written.write_text(sets.subset_lines())
+    assert make_sets(shapes_root, list_file=written).settings == sets.settings
+    path.write_text(f"{everything.vocabulary.objects[1]}/none.jpg 1\n")
+    with pytest.raises(FileNotFoundError, match=r"lists .*none.jpg"):
+        make_sets(shapes_root, list_file=path)
+
+
+def test_authors_list_is_read() -> None:
+    path = SHARED / "imagenet_meta" / "imagenet_test_1k_aa.txt"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    with (path.parent / "imagenet1k.csv").open(newline="") as file:
+        objects = sorted(row["wnid"] for row in csv.DictReader(file))
+    images = read_image_list(path, objects)  # labels are checked against the folder names
+    assert len(images) == len(path.read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("a/1.jpg", r":1: 'a/1.jpg' is not `path label`"),
+        ("a/1.jpg 0\na/2.jpg -1", r":2: 'a/2.jpg -1' is not"),
+        ("a/1.jpg 7", r":1: label 7 of a/1.jpg, the data has 2"),
+        ("b/1.jpg 0", r":1: label 0 of b/1.jpg, in the data it is 1"),
+        ("a/1.jpg 0\na/1.jpg 0", r":2: a/1.jpg is listed twice"),
+        ("\n", "lists no images"),
+    ],
+)
+def test_wrong_lists_are_refused(tmp_path: Path, lines: str, message: str) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text(lines)
+    with pytest.raises(ValueError, match=message):
+        read_image_list(path, ["a", "b"])
+
+
+def test_without_annotations_classes_are_the_folders(shapes_root: Path) -> None:
+    sets = RobustnessSets(shapes_root / "imagenet", None, {"clean": 3})
+    assert sets.vocabulary.objects == make_sets(shapes_root).vocabulary.objects
+    assert sets.object_parts.shape == (3, 1)
+    with pytest.raises(ValueError, match="need pinpp"):
+        RobustnessSets(
+            shapes_root / "imagenet", None, {"clean": 3}, part_annotations=shapes_root / "val_parts"
+        )
+
+
+def test_part_maps_are_cropped_with_the_image(shapes_root: Path) -> None:
+    labels = np.zeros((40, 60), np.int32)
+    labels[10:30, 20:40] = 7
+    picture = Image.fromarray(np.repeat((labels * 30).astype(np.uint8)[..., None], 3, 2))
+    pixels, parts = to_pixels(picture, 20, 16), to_part_map(labels, 20, 16)
+    assert (parts > 0).sum() == 100
+    assert ((pixels[0] > 105) == (parts == 7)).float().mean() > 0.95  # bicubic blurs the edge
+    sets = make_sets(shapes_root, part_annotations=shapes_root / "val_parts", resize=20)
+    unit = sets.units[0]
+    dataset = UnitDataset([unit], sets.split, 20, 16, sets.annotations)
+    part_map = dataset[0]["part_map"]
+    assert part_map.shape == (4, 16, 16)
+    for (_, label), found in zip(unit.images, part_map, strict=True):
+        assert found.max() > 0
+        assert {0, *sets.vocabulary.parts_of(label)} >= set(found.unique().tolist())
+
+
 def test_wrong_numbers_are_refused(shapes_root: Path) -> None:
     with pytest.raises(ValueError, match="pgd: 0"):
         make_sets(shapes_root, images={"clean": 1, "pgd": 0})
     with pytest.raises(ValueError, match="image_size=32"):
         make_sets(shapes_root, image_size=32)
+    with pytest.raises(ValueError, match=r"stop_width=1\.5"):
+        make_sets(shapes_root, stop_width=1.5)
     with pytest.raises(FileNotFoundError, match="IMAGENET"):
         RobustnessSets(shapes_root / "nowhere", shapes_root / "pinpp", {"clean": 1})

@@ -1,0 +1,77 @@
+"""Lists of images for an evaluation: balanced orders, files of `path label` lines."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def balanced_order(images: Sequence[tuple[str, int]], seed: int) -> list[tuple[str, int]]:
+    """Orders images so that the first n are balanced over classes, for every n.
+
+    Classes take turns in a seeded order, and within a class images stand in the order of a
+    seeded hash of their keys. Classes that run out are left out of the later turns.
+
+    Args:
+        images: pairs of key and label.
+        seed: seed of both orders.
+    """
+
+    def place(name: str) -> bytes:
+        return hashlib.sha256(f"{seed}/{name}".encode()).digest()
+
+    by_label: dict[int, list[str]] = {}
+    for key, label in images:
+        by_label.setdefault(label, []).append(key)
+    queue = sorted(
+        (turn, place(f"class {label}"), key, label)
+        for label, keys in by_label.items()
+        for turn, key in enumerate(sorted(keys, key=place))
+    )
+    return [(key, label) for _, _, key, label in queue]
+
+
+def read_image_list(path: Path, objects: Sequence[str]) -> list[tuple[str, int]]:
+    """Reads a list of `path label` lines, as the authors of PartImageNet++ publish theirs.
+
+    Args:
+        path: the file; paths in it are relative to the split folder, labels count from 0.
+        objects: names of the classes; a path that begins with one must have its label.
+
+    Returns:
+        Pairs of key and label in the order of the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a line is malformed, repeated, or its label is none of the data's.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"image list {path} does not exist") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no list of `path label` lines: it is not text") from None
+    numbers = {name: number for number, name in enumerate(objects)}
+    images: dict[str, int] = {}
+    for row, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        key, _, label = line.strip().rpartition(" ")
+        key = key.strip()
+        if not key or not label.isdecimal():
+            raise ValueError(f"{path}:{row}: '{line[:80]}' is not `path label`")
+        if not int(label) < len(objects):
+            raise ValueError(f"{path}:{row}: label {label} of {key}, the data has {len(objects)}")
+        wanted = numbers.get(key.split("/")[0], int(label))
+        if wanted != int(label):
+            raise ValueError(f"{path}:{row}: label {label} of {key}, in the data it is {wanted}")
+        if key in images:
+            raise ValueError(f"{path}:{row}: {key} is listed twice")
+        images[key] = int(label)
+    if not images:
+        raise ValueError(f"{path} lists no images")
+    return list(images.items())
+
+
+def format_image_list(images: Sequence[tuple[str, int]]) -> str:
+    """The lines that `read_image_list` reads."""
+    return "".join(f"{key} {label}\n" for key, label in images)
