@@ -19,7 +19,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 .NOTPARALLEL:
 .PHONY: help setup demo test lint check-data data-statistics stage1-segmenter stage2-pseudolabels \
   label-report export-labels import-labels stage3-mpm export-model evaluate \
-  generalisation human-alignment \
+  generalisation compare human-alignment \
   downstream-detection report tiny-imagenet resize-images estimate study clean
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo "make export-model         timm, ONNX, torch.export      -> OUT= or RUNS/export/MODEL"
 	@echo "make evaluate             attacks, then generalisation  -> RUNS/evaluate/MODEL"
 	@echo "make generalisation       corruptions, shifts, biases   -> RUNS/evaluate/MODEL/generalisation"
+	@echo "make compare              two evaluations side by side, A= B="
 	@echo "make human-alignment      beside people's decisions, HUMANS= -> RUNS/human_alignment"
 	@echo "make downstream-detection Faster R-CNN on COCO= from MODEL= -> RUNS/downstream_detection"
 	@echo "make report               one HTML page                 -> RUNS/report/index.html"
@@ -132,12 +133,17 @@ export-model: $(READY)
 evaluate: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) evaluate test $(call config,evaluate,imagenet) $(data) --model.init_args.model=$(MODEL) \
+	  $(if $(PINPP_VAL),--data.init_args.part_annotations=$(PINPP_VAL)) \
 	  --trainer.default_root_dir=$(RUNS)/evaluate/$(notdir $(MODEL:%/=%)) $(ARGS)
 	$(if $(wildcard configs/generalisation/$(or $(CONFIG),imagenet).yaml),$(generalise))
 
 generalisation: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(generalise) $(ARGS)
+
+compare: $(READY)
+	$(call need,A B)
+	$(BIN)/python -m pipeline.compare_records --a $(A) --b $(B) $(ARGS)
 
 human-alignment: $(READY)
 	$(call need,HUMANS)

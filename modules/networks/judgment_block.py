@@ -44,12 +44,13 @@ class JudgmentBlock(nn.Module):
         classes = probabilities.shape[1]
         votes = nn.functional.one_hot(probabilities.argmax(1), classes).movedim(-1, 1)
         votes = votes.to(probabilities.dtype)
+        counts = votes.sum((2, 3))
         if self.straight_through:
             votes = votes + probabilities - probabilities.detach()
         pixels = votes.sum((2, 3))
         foreground = pixels[:, 1:].sum(1, keepdim=True).clamp_min(1)
         share = pixels @ self.object_parts.T / foreground
-        seen = (pixels.detach() >= self.min_pixels).to(pixels.dtype) @ self.object_parts.T
+        seen = (counts >= self.min_pixels).to(pixels.dtype) @ self.object_parts.T
         return share * seen / self.object_parts.sum(1).clamp_min(1)
 
 
