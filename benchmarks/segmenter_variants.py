@@ -62,6 +62,7 @@ def detect_then_filter(
     network: PartMaskRCNN, heads: RoIHeads, image: Tensor, allowed: Tensor
 ) -> Detections:
     """Detections of all classes by torchvision, of which the allowed ones are kept."""
+    network.rpn._post_nms_top_n["testing"] = 1000
     batch, _ = network.transform([network.backbone.normalisation(image)])
     features = network.backbone(batch.tensors)
     proposals, _ = network.rpn(batch, features)
@@ -74,10 +75,15 @@ def detect_then_filter(
 
 
 def filter_inside(
-    network: PartMaskRCNN, image: Tensor, allowed: Tensor, per_part: int | None = None
+    network: PartMaskRCNN,
+    image: Tensor,
+    allowed: Tensor,
+    per_part: int | None = None,
+    regions: int = 1000,
 ) -> Detections:
-    """The project's own detections of the allowed classes."""
+    """The project's own detections of the allowed classes, among the best `regions` proposals."""
     network.roi_heads.detections_per_part = per_part
+    network.rpn._post_nms_top_n["testing"] = regions
     return network.detect([image], [allowed[None]])[0][0]
 
 

@@ -31,6 +31,7 @@ def load_segmenter(
     score_threshold: float,
     max_instances: int,
     detections_per_part: int | None = None,
+    rpn_proposals: int | None = None,
 ) -> PartSegmenter:
     """Rebuilds the segmenter of a checkpoint, with its (EMA) weights.
 
@@ -41,6 +42,7 @@ def load_segmenter(
         max_instances: at most this many detections per image.
         detections_per_part: under the category filter, at most this many times the number of the
             image's own parts; None for no such limit.
+        rpn_proposals: regions that are looked at in an image; None as in training.
 
     Raises:
         ValueError: if the file is no such checkpoint or was made for another part vocabulary.
@@ -56,6 +58,8 @@ def load_segmenter(
             "detections_per_image": max_instances,
             "detections_per_part": detections_per_part,
         }
+        if rpn_proposals is not None:
+            settings["rpn_proposals"] = rpn_proposals
         network = PartSegmenter(**settings)
     except Exception as error:  # unpickling a damaged file raises almost anything
         reason = (str(error).splitlines() or [""])[0]
@@ -129,6 +133,8 @@ class PseudoLabelWriter(LightningModule):
         max_instances: detections kept per image, those with the highest scores.
         detections_per_part: under the category filter, keep at most this many times the number
             of the object's parts, if that is less; None for no such limit.
+        rpn_proposals: regions that are looked at in an image; fewer are faster and find fewer
+            parts in crowded images. None as in training.
         flip_tta: look at the mirrored image too and merge what both show (`merge_views`); twice
             the time.
 
@@ -146,6 +152,7 @@ class PseudoLabelWriter(LightningModule):
         score_threshold: float = 0.05,
         max_instances: int = 100,
         detections_per_part: int | None = None,
+        rpn_proposals: int | None = None,
         flip_tta: bool = False,
     ) -> None:
         super().__init__()
@@ -156,6 +163,7 @@ class PseudoLabelWriter(LightningModule):
         for name, value in (
             ("max_instances", max_instances),
             ("detections_per_part", detections_per_part),
+            ("rpn_proposals", rpn_proposals),
         ):
             if value is not None and value < 1:
                 raise ValueError(f"{name} ({value}) must be at least 1")
@@ -164,11 +172,17 @@ class PseudoLabelWriter(LightningModule):
         self.score_threshold = score_threshold
         self.max_instances = max_instances
         self.detections_per_part = detections_per_part
+        self.rpn_proposals = rpn_proposals
         self.flip_tta = flip_tta
         self.part_counts = object_parts[:, 1:].sum(1).tolist()
         self.checkpoint = find_checkpoint(Path(segmenter))
         self.network = load_segmenter(
-            self.checkpoint, object_parts, score_threshold, max_instances, detections_per_part
+            self.checkpoint,
+            object_parts,
+            score_threshold,
+            max_instances,
+            detections_per_part,
+            rpn_proposals,
         )
 
     @property
@@ -179,6 +193,7 @@ class PseudoLabelWriter(LightningModule):
             "score_threshold": self.score_threshold,
             "max_instances": self.max_instances,
             "detections_per_part": self.detections_per_part,
+            "rpn_proposals": self.rpn_proposals,
             "flip_tta": self.flip_tta,
         }
 

@@ -159,6 +159,12 @@ def test_refusals_are_one_line_with_the_mend(run: Path, tmp_path: Path) -> None:
         writer(foreign)
     with pytest.raises(ValueError, match="object_parts is needed"):
         PseudoLabelWriter(run)
-    for name, value in (("score_threshold", 1.5), ("max_instances", 0), ("detections_per_part", 0)):
+    assert writer(run, rpn_proposals=7).network.network.rpn.post_nms_top_n() == 7
+    for name, value in (
+        ("score_threshold", 1.5),
+        ("max_instances", 0),
+        ("detections_per_part", 0),
+        ("rpn_proposals", 0),
+    ):
         with pytest.raises(ValueError, match=rf"{name} \({value}\) must be"):
             writer(run, **{name: value})
