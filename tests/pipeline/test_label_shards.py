@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import shutil
@@ -297,9 +298,13 @@ def test_full_disk_is_said_in_one_line_and_leaves_whole_shards(
 def test_stopped_run_leaves_whole_shards(
     root: Path, whole: Path, tmp_path: Path, devices: int, number: signal.Signals, status: int
 ) -> None:
-    process = start(root, tmp_path, devices, 0.5)
+    process = start(root, tmp_path, devices, 1.5)
     await_shard(tmp_path, 0)
-    os.killpg(process.pid, number)  # to its workers and the other process as well
+    for _ in range(3):  # Python drops an interrupt that comes within a callback
+        os.killpg(process.pid, number)  # to its workers and the other process as well
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(8)
+            break
     output = finish(process, status)
     assert "stopped after" in output
     assert "Traceback" not in output
