@@ -167,8 +167,8 @@ def _attack_name(name: str, settings: dict[str, Any]) -> str:
         attack += f"-{'+'.join(settings.get('attacks') or [settings['version']])}"
     elif attack not in PLAIN_ATTACKS and name.lower() != attack.lower():
         attack += f" ({name})"
-    through = settings.get("through", "forward")
-    return attack if through == "forward" else f"{attack} ({through})"
+    through = settings.get("through", "auto")
+    return attack if through in ("auto", "forward") else f"{attack} ({through})"
 
 
 def _distinct(threats: tuple[ThreatResult, ...]) -> tuple[ThreatResult, ...]:
