@@ -1,52 +1,19 @@
 """Charts of the label report, as SVG."""
 
-import base64
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from io import BytesIO
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
 from pipeline.report.palette import PALETTE
+from pipeline.report.svg_drawing import svg_drawing
 
 NAMED_OBJECTS = 40  # more categories than this are drawn as one curve
-STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.3,
-    "svg.hashsalt": "partrobust",
-}
 BLUE, ORANGE, GREEN, GREY = (*("#" + PALETTE[i].tobytes().hex() for i in (4, 1, 3)), "#9aa3ab")
 LINES = ("-", "--")
 
 Runs = Mapping[str, Mapping[str, Any]]
-
-
-class _Drawing:
-    """A figure while it is drawn, and its `data:` address afterwards."""
-
-    def __init__(self, figure: Figure) -> None:
-        self.figure = figure
-        self.uri = ""
-
-
-@contextmanager
-def _drawing(width: float, height: float) -> Iterator[_Drawing]:
-    with matplotlib.rc_context(STYLE):
-        drawing = _Drawing(Figure(figsize=(width, height), layout="constrained"))
-        FigureCanvasSVG(drawing.figure)
-        yield drawing
-        buffer = BytesIO()
-        drawing.figure.savefig(buffer, format="svg", metadata={"Date": None})
-        drawing.uri = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def draw_thresholds(runs: Runs, min_score: float) -> str:
@@ -65,7 +32,7 @@ def draw_thresholds(runs: Runs, min_score: float) -> str:
         ("coverage of the object: recall", "recall", ORANGE),
         ("share of all images with a part", "labelled_share", GREEN),
     )
-    with _drawing(9.6, 2.5) as drawing:
+    with svg_drawing(9.6, 2.5) as drawing:
         for axis, (title, key, colour) in zip(drawing.figure.subplots(1, 4), panels, strict=True):
             for (name, run), line in zip(runs.items(), LINES, strict=False):
                 rows = [row for row in run["thresholds"] if row[key] is not None]
@@ -90,7 +57,7 @@ def draw_calibration(runs: Runs) -> str:
     Returns:
         The chart as a `data:` address.
     """
-    with _drawing(3.6 * len(runs), 3.6) as drawing:
+    with svg_drawing(3.6 * len(runs), 3.6) as drawing:
         grid = drawing.figure.subplots(
             2, len(runs), squeeze=False, sharex=True, height_ratios=(3, 1)
         )
@@ -126,7 +93,7 @@ def draw_objects(objects: Sequence[Mapping[str, Any]]) -> str:
     """
     kinds = (("labelled", BLUE), ("empty", ORANGE), ("errors", "#111111"))
     named = len(objects) <= NAMED_OBJECTS
-    with _drawing(8, 0.7 + 0.2 * len(objects) if named else 2.8) as drawing:
+    with svg_drawing(8, 0.7 + 0.2 * len(objects) if named else 2.8) as drawing:
         axis = drawing.figure.subplots()
         if named:
             names = [row["name"] for row in objects]
@@ -163,7 +130,7 @@ def draw_histograms(runs: Runs) -> str:
     Returns:
         The chart as a `data:` address.
     """
-    with _drawing(8, 2.4) as drawing:
+    with svg_drawing(8, 2.4) as drawing:
         left, right = drawing.figure.subplots(1, 2)
         for (name, run), line, colour in zip(runs.items(), LINES, (BLUE, ORANGE), strict=False):
             counts = np.array(run["score_histogram"])

@@ -26,6 +26,7 @@ from pipeline.report.exports import download_links, write_tables
 from pipeline.report.facts import StageFacts, label_facts, stage_facts
 from pipeline.report.pictures import data_uri, example_gallery, mask_gallery
 from pipeline.report.segmenter import category_results, segmenter_rows, segmenter_table
+from pipeline.report.svg_drawing import svg_uri
 from pipeline.stage_outputs import read_manifest
 
 __all__ = ["build_report", "data_uri", "main"]
@@ -63,7 +64,7 @@ def _curves(stages: Sequence[Path]) -> list[dict[str, str]]:
         # an AP of -1 throughout had nothing to measure
         curves = {tag: c for tag, c in read_curves(run).items() if (c.values != -1).any()}
         if curves:
-            drawn.append({"name": run.name, "uri": result_charts.svg_uri(draw_curves(curves))})
+            drawn.append({"name": run.name, "uri": svg_uri(draw_curves(curves))})
     return drawn
 
 
@@ -185,9 +186,7 @@ def build_report(
         tables=tables,
         charts=_charts(tables, evaluations),
         downloads=download_links,
-        human_plots={
-            title: result_charts.svg_uri(svg) for title, svg in alignment_plots(runs).items()
-        },
+        human_plots={title: svg_uri(svg) for title, svg in alignment_plots(runs).items()},
         ap=segmenter_rows(metrics),
         ap_on_val=bool(stage1.get("pinpp_val")),
         labels=label_facts(runs / LABELS),

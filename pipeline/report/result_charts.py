@@ -1,60 +1,23 @@
 """Charts of the evaluation, as SVG: radius, steps, attacks, corruptions, trade-off."""
 
-import base64
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from io import BytesIO
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from pipeline.report.cells import Cell, Table
 from pipeline.report.evaluations import NORMS, Evaluation, ThreatResult
 from pipeline.report.palette import PALETTE
+from pipeline.report.svg_drawing import svg_drawing
 
-STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.3,
-    "svg.hashsalt": "partrobust",
-}
 ORDER = (4, 1, 3, 7, 5, 8, 0, 6, 9, 2)  # of the palette: strong on white first
 COLOURS = ["#" + PALETTE[place].tobytes().hex() for place in ORDER]
 GREY = "#9aa3ab"
 MARKERS = "osD^vP*X"
 PANEL = (3.3, 2.6)  # inches
-
-
-class _Drawing:
-    """A figure while it is drawn, and its `data:` address afterwards."""
-
-    def __init__(self, figure: Figure) -> None:
-        self.figure = figure
-        self.uri = ""
-
-
-@contextmanager
-def _drawing(width: float, height: float) -> Iterator[_Drawing]:
-    with matplotlib.rc_context(STYLE):
-        drawing = _Drawing(Figure(figsize=(width, height), layout="constrained"))
-        FigureCanvasSVG(drawing.figure)
-        yield drawing
-        buffer = BytesIO()
-        drawing.figure.savefig(buffer, format="svg", metadata={"Date": None})
-        drawing.uri = svg_uri(buffer.getvalue())
-
-
-def svg_uri(svg: bytes) -> str:
-    """An SVG file as a `data:` address."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
 
 
 def draw_radius(evaluations: Sequence[Evaluation]) -> str:
@@ -69,7 +32,7 @@ def draw_radius(evaluations: Sequence[Evaluation]) -> str:
     norms = [norm for norm in NORMS if any(threat.norm == norm for threat in attacked)]
     if not norms:
         return ""
-    with _drawing(PANEL[0] * max(2, len(norms)), PANEL[1] + 0.5) as drawing:
+    with svg_drawing(PANEL[0] * max(2, len(norms)), PANEL[1] + 0.5) as drawing:
         panels = drawing.figure.subplots(1, len(norms), squeeze=False)[0]
         for panel, norm in zip(panels, norms, strict=True):
             families = list(dict.fromkeys(t.attack for t in attacked if t.norm == norm))
@@ -106,7 +69,7 @@ def draw_steps(evaluations: Sequence[Evaluation]) -> str:
     curves = {key: found for key, found in curves.items() if len(found) > 1}
     if not curves:
         return ""
-    with _drawing(5.2, PANEL[1] + 0.5) as drawing:
+    with svg_drawing(5.2, PANEL[1] + 0.5) as drawing:
         panel = drawing.figure.subplots()
         for place, ((name, _, _), found) in enumerate(curves.items()):
             found = sorted(found, key=lambda threat: threat.steps or 0)
@@ -133,7 +96,7 @@ def draw_attacks(table: Table | None) -> str:
     if table is None:
         return ""
     names = ["all", *(column.title for column in table.columns[:-1])]
-    with _drawing(max(5.2, 1.1 * len(names)), PANEL[1] + 0.6) as drawing:
+    with svg_drawing(max(5.2, 1.1 * len(names)), PANEL[1] + 0.6) as drawing:
         panel = drawing.figure.subplots()
         for place, row in enumerate(table.rows):
             lost = np.cumsum([_value(cell) for cell in row.cells[:-1]])
@@ -165,7 +128,7 @@ def draw_corruptions(table: Table) -> str:
     names = [table.columns[place].title for place in places]
     rows = [r for r in table.measured if any(c and c.value is not None for c in r.cells)]
     width = 0.84 / len(rows)
-    with _drawing(9.6, PANEL[1] + 0.9) as drawing:
+    with svg_drawing(9.6, PANEL[1] + 0.9) as drawing:
         panel = drawing.figure.subplots()
         for index, row in enumerate(rows):
             x = np.arange(len(places)) - 0.42 + width * (index + 0.5)
@@ -198,7 +161,7 @@ def draw_trade_off(table: Table, column: str) -> str:
     found = [r for r in table.rows if all((r.cells[p] or Cell()).value is not None for p in places)]
     if not any(not row.published for row in found):
         return ""
-    with _drawing(7.2, 3.8) as drawing:
+    with svg_drawing(7.2, 3.8) as drawing:
         panel = drawing.figure.subplots()
         for index, row in enumerate(found):
             x, y = (_value(row.cells[place]) for place in places)
