@@ -56,6 +56,7 @@ help:
 	@echo "UNFILTERED= run folder of labels made without the category filter, for label-report"
 	@echo "DATA=      of make study: part_shapes, or a folder with imagenet/ and pinpp/"
 	@echo "COCO=      folder with train2017/, val2017/, annotations/; MODEL= (empty) starts at random"
+	@echo "SUBSET=    of make evaluate: pin11, pin125 or a name in the JSON file SUBSETS="
 	@echo "NAME=      run folder below RUNS           MODEL=  run folder, timm folder or file"
 	@echo "ARGS=      overrides, such as ARGS='--trainer.max_epochs=2'"
 
@@ -130,12 +131,16 @@ export-model: $(READY)
 	  --out $(or $(OUT),$(RUNS)/export/$(notdir $(MODEL:%/=%))) $(ARGS)
 
 # Attacks first, then everything that is measured without one, where there is a configuration.
+# Within a subset of the classes there are attacks alone, of imagenet those of tables S2 and S3.
+SUBSET ?= $(filter pin11 pin125,$(CONFIG))
 evaluate: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(RUN) evaluate test $(call config,evaluate,imagenet) $(data) --model.init_args.model=$(MODEL) \
+	$(RUN) evaluate test $(call config,evaluate,imagenet $(filter pin11 pin125,$(SUBSET))) $(data) \
+	  --model.init_args.model=$(MODEL) $(if $(SUBSET),--data.init_args.subset=$(SUBSET)) \
+	  $(if $(SUBSETS),--data.init_args.subsets=$(SUBSETS)) \
 	  $(if $(PINPP_VAL),--data.init_args.part_annotations=$(PINPP_VAL)) \
-	  --trainer.default_root_dir=$(RUNS)/evaluate/$(notdir $(MODEL:%/=%)) $(ARGS)
-	$(if $(wildcard configs/generalisation/$(or $(CONFIG),imagenet).yaml),$(generalise))
+	  --trainer.default_root_dir=$(RUNS)/evaluate/$(notdir $(MODEL:%/=%))$(SUBSET:%=/subsets/%) $(ARGS)
+	$(if $(SUBSET),,$(if $(wildcard configs/generalisation/$(or $(CONFIG),imagenet).yaml),$(generalise)))
 
 generalisation: $(READY)
 	$(call need,IMAGENET PINPP)

@@ -1,6 +1,6 @@
 """Val images of a subset of the classes, answered within the subset."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datamodules.evaluation_sets import (
@@ -41,23 +41,63 @@ class ClassSubsets(EvaluationSource):
             FileNotFoundError: if a file is named that does not exist.
             ValueError: if the file is malformed.
         """
-        given = {} if self.subsets is None else read_subsets(Path(self.subsets))
-        subsets = {"pin125": {}, "pin11": known_groups("pin11")} | given
         return [
             _subset(name, group_of, setting)
-            if group_of
-            else MissingSet(name, "subsets", UNKNOWN_125)
-            for name, group_of in subsets.items()
+            for name, group_of in _all_subsets(self.subsets).items()
         ]
 
 
-def _subset(name: str, group_of: Mapping[str, str], setting: EvaluationSetting) -> EvaluationSet:
-    names = tuple(sorted({group_of[wnid] for wnid in setting.objects if wnid in group_of}))
+def find_subset(
+    name: str, subsets: Path | None, objects: Sequence[str]
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The classes of one subset.
+
+    Args:
+        name: `pin11`, or a name in the file.
+        subsets: as for `ClassSubsets`.
+        objects: category names by class.
+
+    Returns:
+        Group number by name of those categories that are in the subset, and the groups' names.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the subset is unknown, or the categories fall into fewer than 2 groups.
+    """
+    known = _all_subsets(subsets)
+    if name not in known:
+        raise ValueError(
+            f"there is no subset {name}, only {', '.join(known)}: set `subsets` to a JSON file "
+            f'{{"{name}": {{"WNID": "group"}}}}'
+        )
+    try:
+        return _numbered(known[name], objects)
+    except ValueError as error:
+        raise ValueError(f"subset {name}: {error}") from None
+
+
+def _all_subsets(subsets: Path | None) -> dict[str, dict[str, str]]:
+    given = {} if subsets is None else read_subsets(Path(subsets))
+    return {"pin125": {}, "pin11": known_groups("pin11")} | given
+
+
+def _numbered(
+    group_of: Mapping[str, str], objects: Sequence[str]
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    if not group_of:
+        raise ValueError(UNKNOWN_125)
+    names = tuple(sorted({group_of[wnid] for wnid in objects if wnid in group_of}))
     if len(names) < 2:
         wanted = len(set(group_of.values()))
-        reason = f"the model's classes fall into {len(names)} of its {wanted} groups"
-        return MissingSet(name, "subsets", reason)
-    numbers = {wnid: names.index(group_of[wnid]) for wnid in setting.objects if wnid in group_of}
+        raise ValueError(f"the model's classes fall into {len(names)} of its {wanted} groups")
+    return {wnid: names.index(group_of[wnid]) for wnid in objects if wnid in group_of}, names
+
+
+def _subset(name: str, group_of: Mapping[str, str], setting: EvaluationSetting) -> EvaluationSet:
+    try:
+        numbers, names = _numbered(group_of, setting.objects)
+    except ValueError as error:
+        return MissingSet(name, "subsets", str(error))
     val = setting.imagenet / "val"
     chosen = FolderSet.of_classes(name, "subsets", val, setting, labels=numbers)
     chosen.groups = group_tensor(numbers, setting.objects)

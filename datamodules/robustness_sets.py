@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader
 
 from datamodules.attack_batches import UnitDataset, to_pixels
 from datamodules.attack_units import AttackUnit, StoppingRule
+from datamodules.class_subsets import find_subset
+from datamodules.evaluation_sets import group_tensor
 from datamodules.image_lists import balanced_order, format_image_list, read_image_list
 from datamodules.imagenet_folder import list_images, list_objects
 from datamodules.part_labels import ImageParts
@@ -43,10 +45,17 @@ class RobustnessSets(LightningDataModule):
         stop_width: end a threat once the 95 % interval of its accuracy is no wider than this, in
             (0, 1]; None never. Intervals that end a threat are a little too tight.
         part_annotations: folder with `json/` of val images, to measure part maps under attack.
+        subset: keep to the images of this subset of the classes, whose groups are the labels:
+            `pin11`, or a name in `subsets`.
+        subsets: JSON file of subsets, see `ClassSubsets`.
+
+    Attributes:
+        answers: names of the labels: the object categories, or the groups of the subset.
+        groups: group of each class, int64 `(num_classes,)`, -1 outside the subset; None without.
 
     Raises:
-        FileNotFoundError: if a folder is missing.
-        ValueError: if a number is out of range or the list is wrong.
+        FileNotFoundError: if a folder or file is missing.
+        ValueError: if a number is out of range, or the list or the subset is wrong.
     """
 
     def __init__(
@@ -62,6 +71,8 @@ class RobustnessSets(LightningDataModule):
         list_file: Path | None = None,
         stop_width: float | None = None,
         part_annotations: Path | None = None,
+        subset: str | None = None,
+        subsets: Path | None = None,
     ) -> None:
         super().__init__()
         wrong = [
@@ -78,6 +89,8 @@ class RobustnessSets(LightningDataModule):
             raise ValueError(f"stop_width={stop_width} must be in (0, 1], such as 0.02 for +-1 %")
         if part_annotations is not None and pinpp is None:
             raise ValueError("part_annotations need pinpp, the folder that defines the vocabulary")
+        if subsets is not None and subset is None:
+            raise ValueError(f"subsets={subsets} needs subset, the name of one of them")
         # with few units left a process may have none
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.split = Path(imagenet) / "val"
@@ -96,7 +109,20 @@ class RobustnessSets(LightningDataModule):
             if list_file is None
             else read_image_list(Path(list_file), self.vocabulary.objects)
         )
-        self.image_list = balanced_order(listed, seed)
+        self.answers = self.vocabulary.objects
+        self.groups: Tensor | None = None
+        if subset is not None:
+            numbers, self.answers = find_subset(subset, subsets, self.vocabulary.objects)
+            self.groups = group_tensor(numbers, self.vocabulary.objects)
+            listed = [(key, label) for key, label in listed if self.groups[label] >= 0]
+            if not listed:
+                raise ValueError(f"no image of {list_file or self.split} is in subset {subset}")
+        self._class_subset = subset
+        self._classes = dict(listed)
+        self.image_list = [
+            (key, label if self.groups is None else int(self.groups[label]))
+            for key, label in balanced_order(listed, seed)
+        ]
         classes = len({label for _, label in listed})
         default = PER_CLASS * classes if list_file is None else len(listed)
         self.images = {name: number or default for name, number in images.items()}
@@ -117,6 +143,10 @@ class RobustnessSets(LightningDataModule):
     def settings(self) -> dict[str, Any]:
         """All that decides what a unit and its records are, as JSON-able values."""
         listing = "\n".join(f"{key} {label}" for key, label in self.image_list)
+        within = {}  # records made before there were subsets do not say that they have none
+        if self.groups is not None:
+            digest = hashlib.sha256(f"{self.groups.tolist()}".encode()).hexdigest()
+            within = {"subset": f"{self._class_subset} sha256:{digest}"}
         return {
             "image_list": hashlib.sha256(listing.encode()).hexdigest(),
             "chunk_size": self.chunk_size,
@@ -124,11 +154,12 @@ class RobustnessSets(LightningDataModule):
             "resize": self.resize,
             "seed": self.seed,
             "part_annotations": self.annotations_hash,
+            **within,
         }
 
     def subset_lines(self) -> str:
         """The images that are evaluated, in order, as a `list_file`."""
-        return format_image_list(self.subset)
+        return format_image_list([(key, self._classes[key]) for key, _ in self.subset])
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The units of this process that have no record yet."""

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from modules.networks.class_groups import largest_logits
 from modules.weights import load_classifier
 
 
@@ -106,8 +107,7 @@ def score_groups(
     index = members.expand(len(logits), -1)
     empty = logits.new_zeros(len(logits), number)
     if aggregate == "mask":
-        lowest = torch.full_like(empty, -torch.inf)
-        scores = lowest.scatter_reduce(1, index, logits_kept, "amax")
-        return scores, empty.scatter_add(1, index, logits_kept.softmax(1))
+        shares = empty.scatter_add(1, index, logits_kept.softmax(1))
+        return largest_logits(logits, groups), shares
     means = empty.scatter_reduce(1, index, logits.softmax(1)[:, kept], "mean", include_self=False)
     return means, means / means.sum(1, keepdim=True)

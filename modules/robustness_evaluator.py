@@ -11,6 +11,7 @@ from modules.attacks.gradient_paths import judgment_blocks
 from modules.attacks.threats import Threat
 from modules.attacks.traced_autoattack import STANDING, WRONG_BEFORE
 from modules.classifier_sources import open_classifier, with_parts
+from modules.networks.class_groups import ClassGroups
 from modules.networks.part_network import PartNetwork
 
 
@@ -29,6 +30,8 @@ class RobustnessEvaluator(LightningModule):
             classes of the model.
         channels_last: lay weights out channels-last: faster, but sums are rounded differently than
             in a direct call of an attack on the same network.
+        groups: group of each class, int64 `(num_classes,)`, -1 for a class that is masked out;
+            labels, predictions and attacks are of groups then, see `ClassGroups`.
 
     Raises:
         FileNotFoundError: if there is no such model.
@@ -42,23 +45,25 @@ class RobustnessEvaluator(LightningModule):
         threats: dict[str, Threat],
         object_parts: Tensor | None = None,
         channels_last: bool = False,
+        groups: Tensor | None = None,
     ) -> None:
         super().__init__()
         whole = isinstance(model, nn.Module)
-        ignored = ["object_parts", "threats", *(["model"] if whole else [])]
+        ignored = ["object_parts", "groups", "threats", *(["model"] if whole else [])]
         self.save_hyperparameters(ignore=ignored)
         self.threats = threats
-        self.network, self.fingerprint, self.model_name = open_classifier(model)
-        self.network.requires_grad_(False)
+        network, self.fingerprint, self.model_name = open_classifier(model)
+        self.num_objects = None if object_parts is None else object_parts.shape[0]
+        self._check_classes(getattr(network, "num_classes", None))
+        self.groups = groups
+        self.network = self._answering(network)
         # the part branch is read before the memory format: weights are compared
         self._source = None if whole else model
-        self._parts: PartNetwork | None = None
+        self._parts: PartNetwork | ClassGroups | None = None
         if any(threat.needs_parts for threat in threats.values()):
-            self._parts = with_parts(model, self.network).requires_grad_(False)
+            self.part_network()
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.num_objects = None if object_parts is None else object_parts.shape[0]
-        self._check_classes(getattr(self.network, "num_classes", None))
         blind = [
             name
             for name, threat in threats.items()
@@ -72,19 +77,20 @@ class RobustnessEvaluator(LightningModule):
             )
         self._counts: dict[str, tuple[int, int]] = {}
 
-    def part_network(self) -> PartNetwork:
+    def part_network(self) -> PartNetwork | ClassGroups:
         """The network with its part branch.
 
         Raises:
             ValueError: if the model has none; the message says why.
         """
         if self._parts is None:
-            source = self.network if self._source is None else self._source
-            self._parts = with_parts(source, self.network).requires_grad_(False).to(self.device)
+            whole = self.network.network if isinstance(self.network, ClassGroups) else self.network
+            source = whole if self._source is None else self._source
+            self._parts = self._answering(with_parts(source, whole)).to(self.device)
         return self._parts
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(B, num_classes)` of images `(B, 3, H, W)` in [0, 1]."""
+        """Logits `(B, num_classes)`, or of the groups, of images `(B, 3, H, W)` in [0, 1]."""
         return self.network(images)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
@@ -111,7 +117,8 @@ class RobustnessEvaluator(LightningModule):
         labels, threat = batch["label"], self.threats[batch["threat"]]
         with torch.no_grad():
             logits = self.network(images)
-        self._check_classes(logits.shape[1])
+        if self.groups is None:
+            self._check_classes(logits.shape[1])
         clean_prediction = logits.argmax(1)
         attacked = self.part_network() if threat.needs_parts else self.network
         found = threat.outcome(attacked, images, labels, batch["attack_seed"])
@@ -145,6 +152,10 @@ class RobustnessEvaluator(LightningModule):
     @torch.no_grad()
     def _part_ids(self, images: Tensor) -> Tensor:
         return self.part_network().forward_with_parts(images)[1][0].logits().argmax(1)
+
+    def _answering(self, network: nn.Module) -> Any:
+        network.requires_grad_(False)
+        return network if self.groups is None else ClassGroups(network, self.groups)
 
     def _check_classes(self, number: object) -> None:
         if isinstance(number, int) and self.num_objects not in (None, number):

@@ -85,9 +85,11 @@ class PipelineCLI(LightningCLI):
         return Path(self.config[self.subcommand].trainer.default_root_dir or f"runs/{self.stage}")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Hands the module which parts can occur on which object, or the number of classes."""
-        fact = "num_classes" if self.stage == DETECTION else "object_parts"
-        parser.link_arguments(f"data.{fact}", f"model.init_args.{fact}", apply_on="instantiate")
+        """Hands the module what it must know of the data: parts of objects, classes, groups."""
+        facts = ["num_classes" if self.stage == DETECTION else "object_parts"]
+        facts += ["groups"] if self.stage == "evaluate" else []
+        for fact in facts:
+            parser.link_arguments(f"data.{fact}", f"model.init_args.{fact}", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
         """Refuses missing inputs and changed settings, and resumes where a run was cut."""

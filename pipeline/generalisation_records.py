@@ -1,8 +1,5 @@
 """Outcomes of the generalisation evaluation: per-image records as they come, then a summary."""
 
-import json
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,13 @@ from datamodules.evaluation_sets import EvaluationSet
 from datamodules.generalisation_sets import RECORD_SCHEMA, EvaluationUnit, GeneralisationSets
 from modules.generalisation_evaluator import GeneralisationEvaluator
 from modules.weights import fingerprint
-from pipeline.stage_outputs import config_differences, write_json
-
-SECONDS_BETWEEN_LOOKS = 0.5
+from pipeline.evaluation_records import (
+    accuracy_line,
+    await_records,
+    joined_settings,
+    write_record,
+)
+from pipeline.stage_outputs import write_json
 
 
 class GeneralisationRecords(Callback):
@@ -38,20 +39,13 @@ class GeneralisationRecords(Callback):
         module, data = _parts(trainer, pl_module)
         path = Path(trainer.default_root_dir) / "records" / "settings.json"
         sets = {found.name: data.settings_of(found) for found in data.sets if not found.missing}
-        settings: dict[str, Any] = {"model": fingerprint(module.weights), "sets": sets}
-        if path.is_file():
-            old = json.loads(path.read_text())
-            # sets that only one of the two has are no contradiction
-            differences = config_differences(
-                old | {"sets": sets | old["sets"]}, settings | {"sets": old["sets"] | sets}
-            )
-            if differences:
-                raise ValueError(
-                    f"{path.parent} was written with other settings ({'; '.join(differences)}): "
-                    "use another run folder or delete the records of that set and its entry in "
-                    f"{path.name}"
-                )
-            settings["sets"] = old["sets"] | sets
+        settings = joined_settings(
+            path,
+            {"model": fingerprint(module.weights), "sets": sets},
+            "sets",
+            "use another run folder or delete the records of that set and its entry in "
+            f"{path.name}",
+        )
         if trainer.is_global_zero:
             write_json(path, settings)
 
@@ -67,26 +61,16 @@ class GeneralisationRecords(Callback):
         """Writes the record of one unit."""
         unit = EvaluationUnit(0, batch["set"], batch["chunk"], [])
         path = unit.record(Path(trainer.default_root_dir))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        columns = {"key": batch["key"], "label": batch["label"].cpu().numpy()}
-        columns |= {name: value.numpy() for name, value in outputs.items()}
-        partial = path.with_name(f".{path.name}.partial")
-        pq.write_table(pa.table(columns, schema=RECORD_SCHEMA), partial)
-        os.replace(partial, path)
+        write_record(path, batch, outputs, RECORD_SCHEMA)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Sums up when all processes are done; also where there was nothing left to do.
 
-        Lightning calls no other hook at the end of a test without batches. Processes wait by
-        looking for records, as those of the attacks do.
+        Lightning calls no other hook at the end of a test without batches.
         """
         module, data = _parts(trainer, pl_module)
         root = Path(trainer.default_root_dir)
-        if trainer.limit_test_batches == 1.0 and isinstance(trainer.limit_test_batches, float):
-            while trainer.world_size > 1 and not all(
-                unit.record(root).is_file() for unit in data.units
-            ):
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+        await_records(trainer, lambda: all(unit.record(root).is_file() for unit in data.units))
         trainer.strategy.barrier("generalisation_records")
         if trainer.is_global_zero:
             left = sum(not unit.is_done(root) for unit in data.units)
@@ -144,11 +128,7 @@ def describe(row: dict[str, Any]) -> str:
     """One line about a row of a summary."""
     if row["missing"]:
         return f"{row['name']}: not measured, {row['missing']}"
-    low, high = row["ci95"]
-    return (
-        f"{row['name']}: {row['accuracy']:.1%} of {row['n']} images "
-        f"(95 % interval {low:.1%} to {high:.1%})"
-    )
+    return accuracy_line(row)
 
 
 def _row(found: EvaluationSet, data: GeneralisationSets, root: Path) -> dict[str, Any]:

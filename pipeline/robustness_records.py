@@ -1,28 +1,26 @@
 """Outcomes of the robustness evaluation: per-image records as they come, then a summary."""
 
-import json
-import os
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from datamodules.attack_units import RECORD_SCHEMA, Z_95, wilson_interval
+from datamodules.attack_units import RECORD_SCHEMA
 from datamodules.robustness_sets import RobustnessSets
 from modules.robustness_evaluator import RobustnessEvaluator
+from pipeline.evaluation_records import (
+    accuracy_line,
+    await_records,
+    joined_settings,
+    write_record,
+)
 from pipeline.parts_under_attack import write_part_counts
 from pipeline.robustness_summary import sum_up
-from pipeline.stage_outputs import config_differences, write_json
-
-__all__ = ["Z_95", "RobustnessRecords", "wilson_interval"]
-
-SECONDS_BETWEEN_LOOKS = 0.5
+from pipeline.stage_outputs import write_json
+from pipeline.whole_files import write_text, written_whole
 
 
 class RobustnessRecords(Callback):
@@ -51,22 +49,18 @@ class RobustnessRecords(Callback):
                 f"data.images names {', '.join(unknown)}, but the model's threats are "
                 f"{', '.join(module.threats)}: add the threat or take out the images"
             )
-        path = Path(trainer.default_root_dir) / "records" / "settings.json"
+        root = Path(trainer.default_root_dir)
+        path = root / "records" / "settings.json"
         threats = {name: module.threats[name].settings for name in data.images}
-        settings = {"model": module.fingerprint, **data.settings, "threats": threats}
-        if path.is_file():
-            old = json.loads(path.read_text())
-            # threats that only one of the two has are no contradiction
-            settings["threats"] = old["threats"] | threats
-            differences = config_differences(old | {"threats": threats | old["threats"]}, settings)
-            if differences:
-                raise ValueError(
-                    f"{path.parent} was written with other settings ({'; '.join(differences)}): "
-                    "use another run folder or delete the records"
-                )
+        settings = joined_settings(
+            path,
+            {"model": module.fingerprint, **data.settings, "threats": threats},
+            "threats",
+            "use another run folder or delete the records",
+        )
         if trainer.is_global_zero:
             write_json(path, settings)
-            _write_text(Path(trainer.default_root_dir) / "subset.txt", data.subset_lines())
+            write_text(root / "subset.txt", data.subset_lines())
 
     def on_test_batch_end(
         self,
@@ -91,32 +85,22 @@ class RobustnessRecords(Callback):
             maps = (outputs[name].numpy() for name in ("clean_parts", "adversarial_parts"))
             truth = batch["part_map"].cpu().numpy()
             write_part_counts(unit.part_record(root), batch["key"], truth, *maps)
-        folder = Path(trainer.default_root_dir) / "records" / batch["threat"]
-        folder.mkdir(parents=True, exist_ok=True)
         if batch["chunk"] == 0 and module.threats[batch["threat"]].norm is not None:
+            folder = root / "records" / batch["threat"]
+            folder.mkdir(parents=True, exist_ok=True)
             examples = _examples(batch, outputs, self.num_examples)
-            objects = np.array(data.vocabulary.objects)
+            objects = np.array(data.answers)
             _write_npz(folder / "examples.npz", {**examples, "objects": objects})
-        columns = {"key": batch["key"], "label": batch["label"].cpu().numpy()}
-        names = [name for name in RECORD_SCHEMA.names if name not in columns]
-        columns |= {name: np.asarray(outputs[name]) for name in names}
-        path = unit.record(root)
-        partial = path.with_name(f".{path.name}.partial")
-        pq.write_table(pa.table(columns, schema=RECORD_SCHEMA), partial)
-        os.replace(partial, path)
+        write_record(unit.record(root), batch, outputs, RECORD_SCHEMA)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Sums up when all processes are done; also where there was nothing left to do.
 
-        Lightning calls no other hook at the end of a test without batches. Processes wait by
-        looking for records, since a collective operation would time out when attacks differ by
-        hours.
+        Lightning calls no other hook at the end of a test without batches.
         """
         module, data = _parts(trainer, pl_module)
         root = Path(trainer.default_root_dir)
-        if trainer.limit_test_batches == 1.0 and isinstance(trainer.limit_test_batches, float):
-            while trainer.world_size > 1 and not _all_written(data, root):
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+        await_records(trainer, lambda: _all_written(data, root))
         trainer.strategy.barrier("robustness_records")
         if trainer.is_global_zero:
             needed = data.stopping.needed(root)
@@ -130,11 +114,7 @@ class RobustnessRecords(Callback):
     def _sum_up(self, root: Path, module: RobustnessEvaluator, data: RobustnessSets) -> None:
         summary = sum_up(root, module, data, data.stopping.needed(root))
         for row in summary["threats"]:
-            low, high = row["ci95"]
-            rank_zero_info(
-                f"{row['name']}: {row['accuracy']:.1%} of {row['n']} images "
-                f"(95 % interval {low:.1%} to {high:.1%})"
-            )
+            rank_zero_info(accuracy_line(row))
         for line in summary["warnings"]:
             rank_zero_info(line)
         attacked = [name for name in data.images if module.threats[name].norm is not None]
@@ -162,12 +142,6 @@ def _all_written(data: RobustnessSets, root: Path) -> bool:
     return all(unit.record(root).is_file() for unit in data.stopping.needed(root))
 
 
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
 def _examples(
     batch: dict[str, Any], outputs: dict[str, Tensor], number: int
 ) -> dict[str, np.ndarray]:
@@ -184,7 +158,5 @@ def _examples(
 
 
 def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    with written_whole(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(partial, path)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +13,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from pipeline.best_checkpoint import is_best
+from pipeline.whole_files import write_text
 
 PACKAGES = ("torch", "torchvision", "lightning", "timm", "pyautoattack", "torchattacks", "pyarrow")
 
@@ -50,9 +50,7 @@ def sha256(path: Path) -> str:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes JSON whole or not at all: to a temporary name first, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1, default=str))
-    os.replace(partial, path)
+    write_text(path, json.dumps(content, indent=1, default=str))
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -209,7 +207,7 @@ def mark_complete(run: Path) -> None:
         for path in sorted(run.rglob("*"))
         if path.is_file()
         and path.name != "manifest.json"
-        and "generalisation" not in path.relative_to(run).parts  # a run of its own
+        and not {"generalisation", "subsets"} & {*path.relative_to(run).parts}  # runs of their own
         and not path.name.startswith(("events.out", "."))
     }
     manifest["state"] = "complete"

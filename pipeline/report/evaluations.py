@@ -1,7 +1,7 @@
 """What the evaluation of a model left behind, as far as it was run."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class Evaluation:
         means: Rows of its families of sets by name, such as `din`.
         parts: Part maps under attack, or `missing`.
         warnings: What makes the outcome doubtful.
+        subsets: Attacks within a subset of the classes, by its name.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Evaluation:
     means: dict[str, dict[str, Any]]
     parts: dict[str, Any]
     warnings: tuple[str, ...]
+    subsets: "dict[str, Evaluation]" = field(default_factory=dict)
 
     def threat(self, title: str) -> Cell:
         """The accuracy under a threat, or why there is none."""
@@ -101,8 +103,8 @@ def threat_title(attack: str, norm: str, eps: float) -> str:
 def evaluation_folders(runs: Path) -> list[Path]:
     """Folders below `evaluate/` with any summary, by name."""
     found = (runs / "evaluate").glob("*")
-    kinds = ("summary.json", "generalisation/summary.json")
-    return sorted(path for path in found if any((path / kind).is_file() for kind in kinds))
+    kinds = ("summary.json", "generalisation/summary.json", "subsets/*/summary.json")
+    return sorted(path for path in found if any(any(path.glob(kind)) for kind in kinds))
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -116,12 +118,16 @@ def read_evaluation(folder: Path) -> Evaluation:
     """
     attacks = read_json(folder / "summary.json") or {}
     shifts = read_json(folder / "generalisation" / "summary.json") or {}
-    settings = (read_json(folder / "records" / "settings.json") or {}).get("threats", {})
+    records = read_json(folder / "records" / "settings.json") or {}
+    settings = records.get("threats", {})
+    inner = sorted(path.parent for path in folder.glob("subsets/*/summary.json"))
+    subsets = {path.name: read_evaluation(path) for path in inner}
     try:
         rows = attacks["threats"] if attacks else []
         threats = tuple(_threat(row, settings.get(row["name"])) for row in rows)
         sets = {row["name"]: row for row in (shifts["sets"] if shifts else [])}
-        model = str((attacks or shifts)["model"])
+        first = {"model": next(iter(subsets.values())).model} if subsets else {}
+        model = str((attacks or shifts or first)["model"])
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(
             f"summary of {folder.name} lacks {error}: run make evaluate again"
@@ -132,6 +138,10 @@ def read_evaluation(folder: Path) -> Evaluation:
         for row in attacks.get("threats", [])
         if row.get("early")
     ]
+    if "subset" in records and folder.parent.name != "subsets":
+        name = records["subset"].split()[0]
+        warnings.append(f"attacked within the classes of {name} alone: its place is subsets/{name}")
+    warnings += [f"{name}: {line}" for name, one in subsets.items() for line in one.warnings]
     return Evaluation(
         folder.name,
         folder,
@@ -141,6 +151,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         {row["name"]: row for row in shifts.get("means", [])},
         attacks.get("parts") or {"missing": "not run: the evaluation measured no part maps"},
         tuple(warnings),
+        subsets,
     )
 
 

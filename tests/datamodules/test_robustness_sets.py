@@ -1,4 +1,5 @@
 import csv
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import torch
 from PIL import Image
 
 from datamodules.attack_batches import UnitDataset, to_part_map, to_pixels
+from datamodules.class_subsets import ClassSubsets
+from datamodules.evaluation_sets import EvaluationSetting
 from datamodules.image_lists import balanced_order, read_image_list
+from datamodules.imagenet_folder import list_objects
 from datamodules.robustness_sets import RobustnessSets
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
@@ -163,3 +167,78 @@ def test_wrong_numbers_are_refused(shapes_root: Path) -> None:
         make_sets(shapes_root, stop_width=1.5)
     with pytest.raises(FileNotFoundError, match="IMAGENET"):
         RobustnessSets(shapes_root / "nowhere", shapes_root / "pinpp", {"clean": 1})
+
+
+@pytest.fixture
+def subsets(shapes_root: Path, tmp_path: Path) -> Path:
+    first, second, third = list_objects(shapes_root / "imagenet")
+    content = {
+        "grouped": {first: "b", third: "a", "n00000000": "c"},
+        "single": [second, "n00000000"],
+        "every": [first, second, third],
+    }
+    path = tmp_path / "subsets.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_subset_keeps_its_images_and_labels_them_by_group(shapes_root: Path, subsets: Path) -> None:
+    whole = make_sets(shapes_root, images={"clean": None})
+    sets = make_sets(shapes_root, images={"clean": None}, subset="grouped", subsets=subsets)
+    first, _, third = whole.vocabulary.objects
+    assert sets.answers == ("a", "b")
+    assert sets.groups is not None
+    assert sets.groups.tolist() == [1, -1, 0]
+    names = {key: key.partition("/")[0] for key, _ in sets.image_list}
+    assert sets.image_list == [(key, int(names[key] == first)) for key in names]
+    assert names.keys() == {key for key, label in whole.image_list if label in (0, 2)}
+    assert all({*list(names.values())[i : i + 2]} == {first, third} for i in range(0, 8, 2))
+    assert sets.images == {"clean": 20}  # 10 of each category, not of each group
+    batch = UnitDataset(sets.units, sets.split, 16, 16)[0]
+    assert batch["label"].tolist() == [label for _, label in sets.image_list[:4]]
+    # as the accuracy without an attack has it
+    setting = EvaluationSetting(
+        shapes_root / "imagenet", shapes_root / "pinpp", whole.vocabulary.objects, 16, 16, 0
+    )
+    found = next(one for one in ClassSubsets(subsets).sets(setting) if one.name == "grouped")
+    assert found.groups is not None
+    assert torch.equal(found.groups, sets.groups)
+    assert sorted(found.items()) == sorted(sets.image_list)
+
+
+def test_subset_is_in_the_settings_and_its_list_can_be_read(
+    shapes_root: Path, subsets: Path, tmp_path: Path
+) -> None:
+    whole, every = make_sets(shapes_root), make_sets(shapes_root, subset="every", subsets=subsets)
+    assert every.image_list == whole.image_list
+    assert every.units == whole.units
+    assert "subset" not in whole.settings
+    assert every.settings.pop("subset").startswith("every sha256:")
+    sets = make_sets(shapes_root, images={"clean": 8}, subset="grouped", subsets=subsets)
+    written = tmp_path / "subset.txt"
+    written.write_text(sets.subset_lines())
+    again = make_sets(shapes_root, subset="grouped", subsets=subsets, list_file=written)
+    assert again.image_list == sets.image_list
+
+
+def test_wrong_subsets_are_refused(shapes_root: Path, subsets: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no subset pin12, only pin125, pin11, grouped"):
+        make_sets(shapes_root, subset="pin12", subsets=subsets)
+    with pytest.raises(ValueError, match=r"subset pin125: .* printed nowhere: set `subsets`"):
+        make_sets(shapes_root, subset="pin125")
+    with pytest.raises(ValueError, match=r"subset pin11: .* fall into 0 of its 11 groups"):
+        make_sets(shapes_root, subset="pin11")
+    with pytest.raises(ValueError, match=r"subset single: .* fall into 1 of its 2 groups"):
+        make_sets(shapes_root, subset="single", subsets=subsets)
+    with pytest.raises(ValueError, match="needs subset, the name of one"):
+        make_sets(shapes_root, subsets=subsets)
+    with pytest.raises(FileNotFoundError, match=r"none\.json does not exist"):
+        make_sets(shapes_root, subset="mine", subsets=tmp_path / "none.json")
+    listed = tmp_path / "list.txt"
+    listed.write_text(next(line for line in make_lines(shapes_root) if line.endswith(" 1\n")))
+    with pytest.raises(ValueError, match=r"no image of .*list\.txt is in subset grouped"):
+        make_sets(shapes_root, subset="grouped", subsets=subsets, list_file=listed)
+
+
+def make_lines(root: Path) -> list[str]:
+    return make_sets(root).subset_lines().splitlines(keepends=True)

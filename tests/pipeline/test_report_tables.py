@@ -13,7 +13,12 @@ from pipeline.report import generalisation_tables as general
 from pipeline.report import robustness_tables as robust
 from pipeline.report.build import build_report
 from pipeline.report.cells import Cell, Column, Row, Table, mark, published_row
-from pipeline.report.evaluations import Evaluation, parameters, read_evaluation
+from pipeline.report.evaluations import (
+    Evaluation,
+    evaluation_folders,
+    parameters,
+    read_evaluation,
+)
 from pipeline.report.exports import DASH, FORMATS, to_csv, to_latex, to_markdown
 from pipeline.stage_outputs import write_json
 from tests.pipeline.report_runs import write_alignment, write_generalisation, write_runs
@@ -169,6 +174,33 @@ def test_what_is_missing_says_why(tmp_path: Path) -> None:
     bias = general.bias_table([measured]).rows[0]
     assert bias.cells[4] == Cell(pytest.approx(43.21))
     assert "stylised copy" in bias.cells[1].note
+
+
+def test_attacks_on_subsets_stand_in_their_columns(tmp_path: Path) -> None:
+    folder = tmp_path / "evaluate" / "m"
+    names = ("linf_4", "linf_8")
+    threats = [threat("clean", 0.75, None, 0), threat(names[0], 0.5)]
+    threats.append(threat(names[1], 0.25, eps=8 / 255))
+    settings = {name: {"attack": "AutoAttack"} for name in names}
+    evaluate(folder / "subsets" / "pin11", threats, settings)
+    assert evaluation_folders(tmp_path) == [folder]
+    s2, s3 = general.subset_tables([read_evaluation(folder)])
+    clean, *attacked = s3.rows[0].cells
+    assert (clean, attacked) == (Cell(75, 74, 76, 50), [Cell(50, 49, 51, 50), Cell(25, 24, 26, 50)])
+    assert s2.rows[0].cells[1] == Cell(note="not run: make evaluate SUBSET=pin125")
+    write_generalisation(folder)
+    one = read_evaluation(folder)
+    _, s3 = general.subset_tables([one])
+    assert s3.rows[0].cells == (one.measured_set("pin11"), *attacked)
+    assert not one.threats
+
+
+def test_a_subset_in_the_place_of_all_classes_is_said(tmp_path: Path) -> None:
+    records = tmp_path / "m" / "records" / "settings.json"
+    write_json(records, {"subset": "pin11 sha256:00", "threats": {}})
+    write_json(tmp_path / "m" / "summary.json", {"model": "m", "threats": []})
+    (line,) = read_evaluation(tmp_path / "m").warnings
+    assert line.startswith("attacked within the classes of pin11 alone")
 
 
 def test_people_and_detectors(tmp_path: Path) -> None:
