@@ -18,6 +18,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -47,9 +48,15 @@ def inputs(batch: int, classes: int, dtype: torch.dtype, device: str) -> Inputs:
     return features, weights, labels.to(device), torch.ones(batch, device=device)
 
 
-def fused(features: list[Tensor], weights: list[Tensor], labels: Tensor, image: Tensor) -> Tensor:
+def fused(
+    features: list[Tensor],
+    weights: list[Tensor],
+    labels: Tensor,
+    image: Tensor,
+    compiled: bool = False,
+) -> Tensor:
     """This project's loss."""
-    loss = PartFocalLoss(GAMMA, SMOOTHING)
+    loss = PartFocalLoss(GAMMA, SMOOTHING, compiled)
     losses = [
         loss(f, w, mixture_targets(labels, f.shape[-2:]), image)
         for f, w in zip(features, weights, strict=True)
@@ -73,7 +80,11 @@ def dense(features: list[Tensor], weights: list[Tensor], labels: Tensor, image: 
     return torch.stack(losses).mean()
 
 
-WAYS: dict[str, Callable[..., Tensor]] = {"dense": dense, "fused": fused}
+WAYS: dict[str, Callable[..., Tensor]] = {
+    "dense": dense,
+    "fused": fused,
+    "compiled": partial(fused, compiled=True),
+}
 
 
 def peak(way: str, batch: int, classes: int, dtype: torch.dtype, device: str) -> float:
@@ -112,7 +123,7 @@ def seconds(way: str, given: Inputs) -> float:
 def errors(classes: int, device: str) -> tuple[float, float]:
     """Largest relative errors of value and gradients of the fused loss, in float32."""
     results = {}
-    for way in WAYS:
+    for way in ("dense", "fused"):
         features, weights, labels, image = inputs(2, classes, torch.float32, device)
         loss = WAYS[way](features, weights, labels, image)
         loss.backward()
@@ -133,21 +144,25 @@ def main() -> None:
     parser.add_argument("--timed-batch", type=int, help="images, for the time (4; 64 on a GPU)")
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--compiled", action="store_true", help="also with compiled chunks (always on a GPU)"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
+    ways = [way for way in WAYS if way != "compiled" or given.compiled or given.device == "cuda"]
     timed = given.timed_batch or (4 if given.device == "cpu" else 64)
     memory = {
         (way, dtype): peak_alone(way, given.batch, given.classes, dtype, given.device)
-        for way in WAYS
+        for way in ways
         for dtype in (torch.float32, torch.bfloat16)
     }
     dtype = torch.float32 if given.device == "cpu" else torch.bfloat16
     batch = inputs(timed, given.classes, dtype, given.device)
-    for way in WAYS:
+    for way in ways:
         seconds(way, batch)
-    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    times: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(given.repetitions):
-        for way in WAYS:
+        for way in ways:
             times[way].append(seconds(way, batch))
     value_error, gradient_error = errors(given.classes, given.device)
     print(f"{given.classes} classes on {given.device}; levels (channels, side): {LEVELS}")
@@ -155,7 +170,7 @@ def main() -> None:
         f"{'':8}{'MB fp32':>10}{'MB bf16':>10}{'ms':>10}   memory at batch {given.batch}, ", end=""
     )
     print(f"median time at batch {timed} {str(dtype).removeprefix('torch.')}")
-    for way in WAYS:
+    for way in ways:
         fp32, bf16 = (memory[way, d] for d in (torch.float32, torch.bfloat16))
         print(f"{way:8}{fp32:10.0f}{bf16:10.0f}{1000 * statistics.median(times[way]):10.1f}")
     ratios = {
@@ -165,6 +180,10 @@ def main() -> None:
         "value_rel_err": value_error,
         "grad_rel_err": gradient_error,
     }
+    if "compiled" in ways:
+        ratios["time_ratio_compiled"] = statistics.median(times["dense"]) / statistics.median(
+            times["compiled"]
+        )
     print(json.dumps(ratios))
 
 

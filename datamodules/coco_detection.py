@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2.functional import horizontal_flip, pil_to_tensor, resize
+from torchvision.transforms.v2.functional import horizontal_flip, resize
 
+from datamodules.annotated_images import read_annotated
 from datamodules.coco_boxes import CocoBoxes, annotation_file, read_annotations
-from datamodules.imagenet_folder import read_image
-from datamodules.sampling import EpochSampler
+from datamodules.detection_loaders import DetectionLoaders
 
 
 class CocoDataset(Dataset[dict[str, Any]]):
@@ -60,15 +59,8 @@ class CocoDataset(Dataset[dict[str, Any]]):
         """
         epoch, position = item
         index, notes = self.indices[position], self.annotations
-        path = self.coco / notes.files[index]
-        picture = read_image(path)
         height, width = notes.sizes[index].tolist()
-        if picture.size != (width, height):
-            raise ValueError(
-                f"{path} is {picture.width}x{picture.height}, its annotation says "
-                f"{width}x{height} (width x height): correct one of them"
-            )
-        image = pil_to_tensor(picture)
+        image = read_annotated(self.coco / notes.files[index], height, width)
         boxes = torch.from_numpy(notes.boxes[notes.ends[index] : notes.ends[index + 1]]).clone()
         if self.size is not None:
             factor = min(self.size[0] / min(height, width), self.size[1] / max(height, width))
@@ -92,7 +84,7 @@ class CocoDataset(Dataset[dict[str, Any]]):
         }
 
 
-class CocoDetectionData(LightningDataModule):
+class CocoDetectionData(DetectionLoaders):
     """Training and validation images of the downstream detector.
 
     Args:
@@ -117,6 +109,9 @@ class CocoDetectionData(LightningDataModule):
         ValueError: if they are damaged.
     """
 
+    train_set: CocoDataset | None
+    val_set: CocoDataset | None
+
     def __init__(
         self,
         coco: Path,
@@ -130,21 +125,15 @@ class CocoDetectionData(LightningDataModule):
         size: tuple[int, int] | None = None,
         skip_empty: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, val_batch_size, num_workers, seed, _lists)
         self.coco = coco
         self.splits = {"train": train, "val": val}
-        self.batch_size = batch_size
-        self.val_batch_size = val_batch_size
-        self.num_workers = num_workers
-        self.seed = seed
         self.flip = flip
         self.size = size
         self.skip_empty = skip_empty
         listed = read_annotations(annotation_file(coco, val))["categories"]
         self.categories = sorted(category["id"] for category in listed)
         self.num_classes = len(self.categories) + 1
-        self.train_set: CocoDataset | None = None
-        self.val_set: CocoDataset | None = None
 
     def setup(self, stage: str) -> None:
         """Reads the annotations once; called by the trainer."""
@@ -163,34 +152,9 @@ class CocoDetectionData(LightningDataModule):
                 self.coco, notes, np.arange(len(notes.files)), size=self.size
             )
 
-    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Shuffled, flipped batches of this rank; goes on where a checkpoint stopped."""
-        return self._loader(self.train_set, self.batch_size, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Every validation image once, spread over the ranks."""
-        return self._loader(self.val_set, self.val_batch_size, shuffle=False)
-
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The same as for validation."""
         return self.val_dataloader()
-
-    def _loader(
-        self, dataset: CocoDataset | None, batch_size: int, shuffle: bool
-    ) -> DataLoader[dict[str, Any]]:
-        assert dataset is not None, "setup() comes first"
-        sampler = EpochSampler.for_trainer(
-            self.trainer, len(dataset), batch_size, self.seed, shuffle
-        )
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            collate_fn=_lists,
-            drop_last=shuffle and len(sampler) >= batch_size,
-        )
 
 
 def _lists(samples: Sequence[dict[str, Any]]) -> dict[str, list[Tensor | dict[str, Tensor] | str]]:

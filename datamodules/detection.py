@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision import tv_tensors
-from torchvision.transforms.v2.functional import pil_to_tensor
 
-from datamodules.imagenet_folder import read_image
+from datamodules.annotated_images import read_annotated
+from datamodules.detection_loaders import DetectionLoaders
 from datamodules.part_labels import ImageParts, decode_masks
 from datamodules.part_vocabulary import PartVocabulary
 from datamodules.pinpp import read_annotations, read_split, split_annotations
-from datamodules.sampling import EpochSampler, repeat_factors
+from datamodules.sampling import repeat_factors
 from datamodules.transforms import DetectionAugmentation, boxes_of
 
 MIN_AREA = 4  # pixels that a part must keep after the augmentation
@@ -62,13 +62,8 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         """
         epoch, index = item
         parts = self.annotations[index % len(self)]
-        picture = read_image(self.images / parts.key)
-        if picture.size != (parts.width, parts.height):
-            raise ValueError(
-                f"{self.images / parts.key} is {picture.width}x{picture.height}, its annotation "
-                f"says {parts.width}x{parts.height} (width x height): correct one of them"
-            )
-        image = tv_tensors.Image(pil_to_tensor(picture))
+        pixels = read_annotated(self.images / parts.key, parts.height, parts.width)
+        image = tv_tensors.Image(pixels)
         masks = tv_tensors.Mask(torch.from_numpy(decode_masks(parts)))
         smallest = 1
         if self.augmentation is not None:
@@ -83,7 +78,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         }
 
 
-class PartDetectionData(LightningDataModule):
+class PartDetectionData(DetectionLoaders):
     """Training and validation images of the part segmenter.
 
     With `pinpp_val` all of `pinpp` is trained on and AP is measured on those images; without
@@ -116,6 +111,9 @@ class PartDetectionData(LightningDataModule):
             `pinpp_val` and `split` are given.
     """
 
+    train_set: DetectionDataset | None
+    val_set: DetectionDataset | None
+
     def __init__(
         self,
         imagenet: Path,
@@ -132,7 +130,7 @@ class PartDetectionData(LightningDataModule):
         repeat_threshold: float = 0.0,
         split: Path | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, val_batch_size, num_workers, seed, collate)
         if split is not None and pinpp_val is not None:
             raise ValueError(
                 f"split {split} says what to validate on, and so does pinpp_val {pinpp_val}: "
@@ -145,16 +143,10 @@ class PartDetectionData(LightningDataModule):
         self.imagenet = imagenet
         self.pinpp = pinpp
         self.pinpp_val = pinpp_val
-        self.batch_size = batch_size
-        self.val_batch_size = val_batch_size
-        self.num_workers = num_workers
-        self.seed = seed
         self.augmentation = DetectionAugmentation(flip, scale, photometric, canvas)
         self.repeat_threshold = repeat_threshold
         self.split = split
         self.vocabulary = PartVocabulary.from_pinpp(pinpp, imagenet)
-        self.train_set: DetectionDataset | None = None
-        self.val_set: DetectionDataset | None = None
 
     @property
     def object_parts(self) -> Tensor:
@@ -202,38 +194,16 @@ class PartDetectionData(LightningDataModule):
         self.train_set = DetectionDataset(train, annotations, self.augmentation, self.seed)
         self.val_set = DetectionDataset(val, held_out)
 
-    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Shuffled, augmented batches of this rank; goes on where a checkpoint stopped."""
-        return self._loader(self.train_set, self.batch_size, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Every validation image once, spread over the ranks."""
-        return self._loader(self.val_set, self.val_batch_size, shuffle=False)
+    def repeats(self) -> np.ndarray | None:
+        """How often an epoch shows each training image, None for once."""
+        if not self.repeat_threshold:
+            return None
+        return repeat_factors(self._classes(), self.repeat_threshold)
 
     def _classes(self) -> list[set[int]]:
         """The parts on each training image."""
         assert self.train_set is not None, "setup() comes first"
         return [{i.part for i in parts.instances} for parts in self.train_set.annotations]
-
-    def _loader(
-        self, dataset: DetectionDataset | None, batch_size: int, shuffle: bool
-    ) -> DataLoader[dict[str, Any]]:
-        assert dataset is not None, "setup() comes first"
-        repeats = None
-        if shuffle and self.repeat_threshold > 0:
-            repeats = repeat_factors(self._classes(), self.repeat_threshold)
-        sampler = EpochSampler.for_trainer(
-            self.trainer, len(dataset), batch_size, self.seed, shuffle, repeats
-        )
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            collate_fn=collate,
-            drop_last=shuffle and len(sampler) >= batch_size,
-        )
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

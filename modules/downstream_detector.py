@@ -9,12 +9,14 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import nn
 
 from modules.attacks.detection_attacks import DetectionPGD, ascend
 from modules.box_ap import BoxAP
 from modules.detector_sources import checkpoint_of, open_backbone
+from modules.images import as_float
 from modules.networks.detector import ClassifierPyramid, faster_rcnn
+from modules.optimisation import multistep
 from modules.weight_files import load_checkpoint, load_strictly
 
 CLEAN, FIGURES = "clean", ("AP", "AP50")
@@ -148,7 +150,7 @@ class DownstreamDetector(LightningModule):
             batch_idx: position of the batch.
         """
         optimizer: Any = self.optimizers()
-        images = points = _as_float(batch["image"])
+        images = points = [as_float(image) for image in batch["image"]]
         for replay in range(self.replays):
             follows = replay < self.replays - 1
             points = [point.clone().requires_grad_(follows) for point in points]
@@ -195,7 +197,7 @@ class DownstreamDetector(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler}}
 
     def _measure(self, batch: dict[str, Any], attacks: Sequence[str] | dict[str, Any]) -> None:
-        images = _as_float(batch["image"])
+        images = [as_float(image) for image in batch["image"]]
         for name in (CLEAN, *attacks):
             points = images
             if name != CLEAN:
@@ -243,8 +245,4 @@ class DownstreamDetector(LightningModule):
         total = self.trainer.estimated_stepping_batches
         if self.trainer.max_steps > 0:  # the trainer counts updates, one a replay
             total = min(total, math.ceil(self.trainer.max_steps / self.replays))
-        return 0.1 ** sum(batch >= fraction * total for fraction in self.milestones)
-
-
-def _as_float(images: list[Tensor]) -> list[Tensor]:
-    return [i if i.is_floating_point() else i.float() / 255 for i in images]
+        return multistep(batch, total, self.milestones)

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
@@ -14,12 +12,15 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from modules.attacks.balls import Norm
+from modules.attacks.noise import image_generators
 from modules.attacks.pgd import PGD
 from modules.attacks.statistics import StatisticsMode, attacked
-from modules.losses.part_focal import PartFocalLoss, mixture_targets
-from modules.networks.part_bypass import PartLevel
+from modules.images import as_float
+from modules.losses.adversarial import AdversarialCrossEntropy, Trades
+from modules.losses.part_focal import PartFocalLoss
+from modules.mask_classes import Supervision, mask_classes, mask_labels
 from modules.networks.structures import Structure, build_network
-from modules.optimisation import decay_groups, warmup_cosine
+from modules.optimisation import by_step, decay_groups, warmup_cosine
 from modules.weight_import import load_initial_weights
 from modules.weights import export_network
 
@@ -81,7 +82,7 @@ class MPM(LightningModule):
         image_size: int = 224,
         weights: Path | None = None,
         train_only_new: bool = False,
-        supervision: Literal["parts", "objects"] = "parts",
+        supervision: Supervision = "parts",
         part_loss_weight: float = 1.0,
         class_loss_weight: float = 1.0,
         num_supervised: int = 3,
@@ -109,11 +110,9 @@ class MPM(LightningModule):
         if object_parts is None:
             raise ValueError("MPM needs object_parts, the matrix of objects x parts of the data")
         self.save_hyperparameters(ignore=["object_parts", "optimizer", "weights"])
-        self.supervision = supervision
+        self.supervision: Supervision = supervision
         self.part_loss_weight = part_loss_weight
         self.class_loss_weight = class_loss_weight
-        self.objective = objective
-        self.trades_weight = trades_weight
         self.attack_mode = attack_mode
         self.eps_warmup_epochs = eps_warmup_epochs
         self.step_warmup_epochs = step_warmup_epochs
@@ -121,13 +120,14 @@ class MPM(LightningModule):
         self.warmup_epochs = warmup_epochs
         self.min_lr_ratio = min_lr_ratio
         self.no_decay_norm_and_bias = no_decay_norm_and_bias
-        self.label_smoothing = label_smoothing
         self.compile_network = compile_network
         # A plain function, as the average of the weights deep-copies the module: the callable that
         # the command line makes drags its parser along.
         self.optimizer = lambda parameters: optimizer(parameters)
         self.num_objects = object_parts.shape[0]
-        self.regions = _regions(object_parts, supervision, part_loss_weight)
+        self.regions = object_parts[:, :0]
+        if part_loss_weight:
+            self.regions = mask_classes(object_parts, supervision)
         self.network = build_network(
             structure,
             architecture,
@@ -141,7 +141,10 @@ class MPM(LightningModule):
             load_initial_weights(self.network, weights, fresh_classifier=train_only_new)
         if train_only_new:
             self.network.freeze_backbone()
-        self.part_loss = PartFocalLoss(label_smoothing=label_smoothing)
+        self.objective = AdversarialCrossEntropy(label_smoothing)
+        if objective == "trades":
+            self.objective = Trades(label_smoothing, trades_weight)
+        self.part_loss = PartFocalLoss(label_smoothing=label_smoothing, compiled=compile_network)
         self.attack = PGD(eps, attack_steps, norm=norm, restarts=restarts, keep_best=keep_best)
         self.val_attack = PGD(eps, val_attack_steps, eps / 4, norm=norm)
         self.accuracy = MulticlassAccuracy(self.num_objects, average="micro")
@@ -166,13 +169,14 @@ class MPM(LightningModule):
         if self.attack.eps > 0 and self.current_epoch >= self.clean_epochs:
             images = self._attacked(clean, labels)
         logits, levels = self.network.forward_with_parts(images)
-        if self.objective == "trades" and images is not clean:
-            class_loss = self._trades_loss(self.network.surrogate(clean), logits, labels)
+        if images is clean:
+            class_loss = self.objective.cross_entropies(logits, labels).mean()
         else:
-            class_loss = self._class_losses(logits, labels).mean()
+            class_loss = self.objective.loss(self.network.surrogate, clean, labels, logits)
         loss = self.class_loss_weight * class_loss
         if levels:
-            part_loss = self._part_loss(levels, batch)
+            masks = mask_labels(batch["part_labels"], labels, self.supervision)
+            part_loss = self.part_loss.over_levels(levels, masks, batch["part_weight"])
             loss = loss + self.part_loss_weight * part_loss
             self.log_dict({"train/class_loss": class_loss, "train/part_loss": part_loss})
         self.log("train/loss", loss, prog_bar=True)
@@ -211,11 +215,7 @@ class MPM(LightningModule):
         optimizer = self.optimizer(
             decay_groups(self.parameters(), decay_all=not self.no_decay_norm_and_bias)
         )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._factor(step))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return by_step(optimizer, self._factor)
 
     def _factor(self, step: int) -> float:
         """Learning rate at `step` relative to the optimiser's own."""
@@ -230,80 +230,18 @@ class MPM(LightningModule):
     @staticmethod
     def _pixels(batch: dict[str, Any]) -> Tensor:
         """Images of a batch, uint8 or float in [0, 1], as float in [0, 1]."""
-        images = batch["image"].to(memory_format=torch.channels_last)
-        return images if images.is_floating_point() else images.float().div_(255)
+        return as_float(batch["image"].to(memory_format=torch.channels_last))
 
     def _attacked(self, images: Tensor, labels: Tensor) -> Tensor:
         """Adversarial images under the present strength of the attack; parts play no role."""
         epoch = self.current_epoch - self.clean_epochs
         with attacked(self.network, self.attack_mode):
-            if self.objective == "trades":
-                with torch.no_grad():
-                    target = self.network.surrogate(images).softmax(1)
-
-            def raised(x: Tensor) -> Tensor:
-                logits = self.network.surrogate(x)
-                if self.objective == "trades":
-                    return F.kl_div(logits.log_softmax(1), target, reduction="none").sum(1)
-                return self._class_losses(logits, labels)
-
             return self.attack(
                 images,
-                raised,
-                self._generators(len(images)),
+                self.objective.raised(self.network.surrogate, images, labels),
+                image_generators(len(images), self.global_step, self.global_rank, self.device),
                 eps_factor=min(1.0, (epoch + 1) / max(1, self.eps_warmup_epochs)),
                 step_factor=min(1.0, epoch / max(1, self.step_warmup_epochs))
                 if self.step_warmup_epochs
                 else 1.0,
             )
-
-    def _class_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Smoothed cross-entropy of each image, `(B,)`."""
-        return F.cross_entropy(
-            logits, labels, label_smoothing=self.label_smoothing, reduction="none"
-        )
-
-    def _trades_loss(self, clean: Tensor, adversarial: Tensor, labels: Tensor) -> Tensor:
-        """Loss on clean images plus the divergence of the adversarial predictions."""
-        divergence = F.kl_div(adversarial.log_softmax(1), clean.softmax(1), reduction="batchmean")
-        return self._class_losses(clean, labels).mean() + self.trades_weight * divergence
-
-    def _part_loss(self, levels: list[PartLevel], batch: dict[str, Any]) -> Tensor:
-        """Mean over the supervised resolutions; `part_labels` are those of the finest."""
-        part_labels = batch["part_labels"]
-        if self.supervision == "objects":
-            part_labels = (part_labels > 0) * (batch["label"] + 1).view(-1, 1, 1)
-        losses = [
-            self.part_loss(
-                level.features,
-                level.weight,
-                mixture_targets(part_labels, (level.features.shape[2], level.features.shape[3])),
-                batch["part_weight"],
-            )
-            for level in levels
-        ]
-        return torch.stack(losses).mean()
-
-    def _generators(self, count: int) -> list[torch.Generator]:
-        """Attack noise of each image: depends on seed, step and its place in the global batch.
-
-        A resumed run repeats it, and so does one with other processes: `EpochSampler` deals the
-        images of a step out in turn.
-        """
-        world = dist.get_world_size() if dist.is_initialized() else 1
-        entropy = np.random.SeedSequence((torch.initial_seed(), self.global_step))
-        seeds = entropy.generate_state(count * world, np.uint64)[self.global_rank :: world]
-        return [torch.Generator(self.device).manual_seed(int(s >> np.uint64(1))) for s in seeds]
-
-
-def _regions(
-    object_parts: Tensor, supervision: Literal["parts", "objects"], part_loss_weight: float
-) -> Tensor:
-    """Which mask classes occur on which object, bool `(num_objects, classes)`; none at weight 0."""
-    objects = object_parts.shape[0]
-    if not part_loss_weight:
-        return object_parts[:, :0]
-    if supervision == "parts":
-        return object_parts
-    background = torch.ones(objects, 1, dtype=torch.bool)
-    return torch.cat([background, torch.eye(objects, dtype=torch.bool)], 1)

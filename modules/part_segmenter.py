@@ -1,6 +1,5 @@
 """Stage 1: the part segmenter (PartImageNet++ §4.1)."""
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +11,11 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from modules.coco_ap import CocoMaskAP, MaskMetrics
+from modules.images import as_float
 from modules.layer_decay import parameter_groups
 from modules.networks.part_roi_heads import Detections
 from modules.networks.segmenter_engines import segmenter_network
+from modules.optimisation import by_step, cosine, multistep
 
 UNFILTERED, FILTERED = "", "_filtered"
 
@@ -161,11 +162,11 @@ class PartSegmenter(LightningModule):
             1..K, `scores (N,)` of the full distribution, `masks (N, H, W)` bool; by falling score.
         """
         allowed = None if labels is None else self.object_parts[labels]
-        return self.network.detect(_as_float(images), [allowed])[0]
+        return self.network.detect([as_float(image) for image in images], [allowed])[0]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Sum of the losses of region proposals, boxes, classes and masks."""
-        losses = self.network(_as_float(batch["image"]), batch["target"])
+        losses = self.network([as_float(image) for image in batch["image"]], batch["target"])
         losses["loss"] = torch.stack(list(losses.values())).sum()
         size = len(batch["image"])
         self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, batch_size=size)
@@ -183,7 +184,8 @@ class PartSegmenter(LightningModule):
             The detections of each image, as `predict` gives them, by the suffix of their metrics.
         """
         filters = [None, self.object_parts[batch["label"]]]
-        plain, filtered = self.network.detect(_as_float(batch["image"]), filters)
+        images = [as_float(image) for image in batch["image"]]
+        plain, filtered = self.network.detect(images, filters)
         for i, key in enumerate(batch["key"]):
             found = {UNFILTERED: plain[i], FILTERED: filtered[i]}
             self.average_precision.update(key, batch["target"][i], found)
@@ -202,11 +204,7 @@ class PartSegmenter(LightningModule):
         optimizer = self.optimizer(self._parameter_groups())
         for group in optimizer.param_groups:
             group["lr"] *= group.get("lr_scale", 1.0)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._factor(step))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return by_step(optimizer, self._factor)
 
     def _parameter_groups(self) -> Any:
         if self.layer_decay == 1 and self.decay_norms:
@@ -221,13 +219,8 @@ class PartSegmenter(LightningModule):
         # checkpoint is restored that loader would start at the wrong batch.
         total = max(1, int(self.trainer.estimated_stepping_batches))
         if self.schedule == "multistep":
-            return 0.1 ** sum(step >= fraction * total for fraction in self.milestones)
-        progress = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def _as_float(images: list[Tensor]) -> list[Tensor]:
-    return [i if i.is_floating_point() else i.float() / 255 for i in images]
+            return multistep(step, total, self.milestones)
+        return cosine(step, self.warmup_steps, total)
 
 
 def _checked(object_parts: Tensor | None) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.attacks.balls import project, random_start, steepest
-from modules.attacks.threats import Norm, Threat
+from modules.attacks.balls import Norm, project, random_start, steepest
+from modules.attacks.threats import Threat
 from modules.networks.part_bypass import PartLevel
 
 

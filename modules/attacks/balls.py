@@ -77,4 +77,6 @@ def project(points: Tensor, images: Tensor, eps: float, norm: Norm) -> Tensor:
         length = delta.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
         # clipping moves towards the image in every coordinate, so it stays in the ball
         return (images + delta * (eps / length).clamp(max=1)).clamp_(0, 1)
-    return (points + L1_projection(images, delta, eps)).clamp_(0, 1)
+    # pyautoattack reshapes with view(), so channels-last images will not do
+    inside = L1_projection(images.contiguous(), delta.contiguous(), eps)
+    return (points + inside).clamp_(0, 1)

@@ -9,10 +9,10 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
+from modules.attacks.balls import Norm
 from modules.attacks.gradient_paths import GradientPath, gradient_path
 from modules.attacks.traced_autoattack import Outcome, TracedAutoAttack
 
-Norm = Literal["linf", "l2", "l1"]
 PYAUTOATTACK_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 AttackName = Literal["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"]
 

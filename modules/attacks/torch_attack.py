@@ -8,8 +8,9 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
+from modules.attacks.balls import Norm
 from modules.attacks.gradient_paths import GradientPath
-from modules.attacks.threats import PYAUTOATTACK_NORMS, Norm, Threat
+from modules.attacks.threats import PYAUTOATTACK_NORMS, Threat
 
 SCORE_BASED = ("Square", "OnePixel", "Pixle", "SPSA")
 ROUNDING = 1e-4  # relative, of distances in float32

@@ -1,10 +1,14 @@
 """Focal part loss of MPM, fused with the last projection."""
 
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from modules.networks.part_bypass import PartLevel
 
 # Pixels whose logits are held at once: 10 MB of 3,309 classes on a CPU, near its caches; on a GPU
 # fewer and larger products.
@@ -51,12 +55,16 @@ class PartFocalLoss(nn.Module):
     Args:
         gamma: focal exponent, 0 gives plain cross-entropy.
         label_smoothing: weight of the uniform distribution in the target, in [0, 1).
+        compiled: compile what is done to the logits of a chunk into few kernels.
     """
 
-    def __init__(self, gamma: float = 2.0, label_smoothing: float = 0.1) -> None:
+    def __init__(
+        self, gamma: float = 2.0, label_smoothing: float = 0.1, compiled: bool = False
+    ) -> None:
         super().__init__()
         self.gamma = gamma
         self.label_smoothing = label_smoothing
+        self.compiled = compiled
 
     def forward(
         self, features: Tensor, weight: Tensor, targets: Tensor, image_weight: Tensor
@@ -72,31 +80,82 @@ class PartFocalLoss(nn.Module):
         Returns:
             Scalar; float32, or float64 for float64 features.
         """
-        loss: Tensor = _FusedFocal.apply(
-            features, weight, targets, image_weight, self.gamma, self.label_smoothing
-        )
+        chunk_loss = _compiled_chunk_loss() if self.compiled else _chunk_loss
+        settings = (self.gamma, self.label_smoothing, chunk_loss)
+        loss: Tensor = _FusedFocal.apply(features, weight, targets, image_weight, settings)
         return loss
+
+    def over_levels(
+        self, levels: Sequence[PartLevel], part_labels: Tensor, image_weight: Tensor
+    ) -> Tensor:
+        """Mean of the losses of the supervised resolutions, a scalar.
+
+        Args:
+            levels: part logits of each resolution, the finest first.
+            part_labels: class ids `(B, H, W)` of the finest.
+            image_weight: `(B,)`, 0 for images without part labels.
+        """
+        losses = []
+        for level in levels:
+            height, width = level.features.shape[2:]
+            targets = mixture_targets(part_labels, (height, width))
+            losses.append(self(level.features, level.weight, targets, image_weight))
+        return torch.stack(losses).mean()
 
 
 Gradients = tuple[Tensor, Tensor]
+Settings = tuple[float, float, Callable[..., Tensor]]
+
+
+def _chunk_loss(
+    logits: Tensor, ids: Tensor, scale: Tensor, gamma: float, smoothing: float
+) -> Tensor:
+    """Loss of some pixels; their logits `(N, K + 1)` become its gradient by them.
+
+    Args:
+        logits: of each pixel.
+        ids: classes `(N, M)` of its target.
+        scale: weight `(N,)` of its loss.
+        gamma: focal exponent.
+        smoothing: share of the uniform distribution in the target.
+    """
+    classes = logits.shape[1]
+    expected = (1 - smoothing) * logits.gather(1, ids).mean(1) + smoothing * logits.mean(1)
+    largest = logits.amax(1)
+    # soft-max in the logits' memory; what follows needs them no more
+    grad = logits.sub_(largest[:, None]).exp_()
+    total = grad.sum(1)
+    entropy = largest + total.log() - expected
+    miss = -torch.expm1(-entropy)
+    slope = miss**gamma
+    loss = (scale * slope * entropy).sum()
+    if gamma:
+        slope = slope + gamma * miss ** (gamma - 1) * (1 - miss) * entropy
+    slope = slope * scale
+    grad *= (slope / total)[:, None]
+    grad -= (slope * smoothing / classes)[:, None]
+    share = slope * (1 - smoothing) / ids.shape[1]
+    grad.scatter_add_(1, ids, -share[:, None].expand_as(ids))
+    return loss
+
+
+@cache
+def _compiled_chunk_loss() -> Callable[..., Tensor]:
+    """`_chunk_loss` compiled once; the last chunk of a batch may be smaller than the others."""
+    return torch.compile(_chunk_loss, dynamic=True)
 
 
 def _value_and_gradients(
-    features: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    image_weight: Tensor,
-    gamma: float,
-    smoothing: float,
-    wanted: bool = True,
-) -> tuple[Tensor, Gradients | None]:
-    """Loss and, if wanted, its gradients with respect to features and weight."""
+    features: Tensor, weight: Tensor, targets: Tensor, image_weight: Tensor, settings: Settings
+) -> tuple[Tensor, Gradients]:
+    """Loss and its gradients with respect to features and weight."""
+    gamma, smoothing, chunk_loss = settings
     exact = torch.promote_types(features.dtype, torch.float32)
     batch, channels, height, width = features.shape
     projection = weight.to(features.dtype)
     loss = features.new_zeros((), dtype=exact)
-    grad_features = torch.zeros_like(features) if wanted else features
-    grad_weight = torch.zeros_like(weight, dtype=exact) if wanted else weight
+    grad_features = torch.zeros_like(features)
+    grad_weight = torch.zeros_like(weight, dtype=exact)
     used = torch.nonzero(image_weight).flatten()  # images without labels cost nothing
     pixels = PIXELS_PER_CHUNK.get(features.device.type, 16384)
     for images in used.split(max(1, pixels // (height * width))):
@@ -105,30 +164,13 @@ def _value_and_gradients(
         scale = image_weight[images].to(exact).repeat_interleave(height * width)
         scale = scale / (batch * height * width)
         logits = (rows @ projection.T).to(exact)
-        expected = (1 - smoothing) * logits.gather(1, ids).mean(1) + smoothing * logits.mean(1)
-        largest = logits.amax(1)
-        # soft-max in the logits' memory; what follows needs them no more
-        grad = logits.sub_(largest[:, None]).exp_()
-        total = grad.sum(1)
-        entropy = largest + total.log() - expected
-        miss = -torch.expm1(-entropy)
-        loss += (scale * miss**gamma * entropy).sum()
-        if not wanted:
-            continue
-        slope = miss**gamma
-        if gamma:
-            slope = slope + gamma * miss ** (gamma - 1) * (1 - miss) * entropy
-        slope = slope * scale
-        grad *= (slope / total)[:, None]
-        grad -= (slope * smoothing / weight.shape[0])[:, None]
-        share = slope * (1 - smoothing) / ids.shape[1]
-        grad.scatter_add_(1, ids, -share[:, None].expand_as(ids))
-        low = grad.to(features.dtype)
-        del logits, grad
+        loss += chunk_loss(logits, ids, scale, gamma, smoothing)
+        low = logits.to(features.dtype)  # they are the gradient now
+        del logits
         grad_weight += low.T @ rows
         grad_rows = (low @ projection).view(-1, height, width, channels)
         grad_features[images] = grad_rows.permute(0, 3, 1, 2)
-    return loss, (grad_features, grad_weight.to(weight.dtype)) if wanted else None
+    return loss, (grad_features, grad_weight.to(weight.dtype))
 
 
 class _FusedFocal(torch.autograd.Function):
@@ -139,14 +181,12 @@ class _FusedFocal(torch.autograd.Function):
         weight: Tensor,
         targets: Tensor,
         image_weight: Tensor,
-        gamma: float,
-        smoothing: float,
+        settings: Settings,
     ) -> Tensor:
         ctx.save_for_backward(features, weight, targets, image_weight)
-        ctx.settings = (gamma, smoothing)
-        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        ctx.settings = settings
         loss, ctx.gradients = _value_and_gradients(
-            features, weight, targets, image_weight, gamma, smoothing, wanted
+            features, weight, targets, image_weight, settings
         )
         return loss
 
@@ -157,6 +197,9 @@ class _FusedFocal(torch.autograd.Function):
         # retained graph once more has them made again.
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
-            _, gradients = _value_and_gradients(*ctx.saved_tensors, *ctx.settings)
-        features, weight = (g.mul_(grad_output.to(g.dtype)) for g in gradients)
-        return features, weight, None, None, None, None
+            features, weight, targets, image_weight = ctx.saved_tensors
+            _, gradients = _value_and_gradients(
+                features, weight, targets, image_weight, ctx.settings
+            )
+        of_features, of_weight = (g.mul_(grad_output.to(g.dtype)) for g in gradients)
+        return of_features, of_weight, None, None, None

@@ -7,12 +7,12 @@ import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
+from modules.networks.anchors import pyramid_anchors
+
 STRIDES = [4, 8, 16, 32]
-ASPECT_RATIOS = (0.5, 1.0, 2.0)
 PROBE = (64, 96)  # height and width of the image that a backbone is tried with
 
 
@@ -121,9 +121,6 @@ def faster_rcnn(
         score_threshold: detections need a higher score, in [0, 1].
         detections_per_image: at most this many detections, the best ones.
     """
-    anchors = AnchorGenerator(
-        tuple((size,) for size in anchor_sizes), (ASPECT_RATIOS,) * len(anchor_sizes)
-    )
     kept: Mapping[str, int] = {
         f"rpn_{when}_nms_top_n_{mode}": rpn_proposals
         for when in ("pre", "post")
@@ -135,7 +132,7 @@ def faster_rcnn(
         max_size=max_size,
         image_mean=list(mean),
         image_std=list(std),
-        rpn_anchor_generator=anchors,
+        rpn_anchor_generator=pyramid_anchors(anchor_sizes),
         box_head=TwoMLPHead(backbone.out_channels * 7**2, box_head_dim),
         box_predictor=FastRCNNPredictor(box_head_dim, num_classes),
         box_batch_size_per_image=rois_per_image,

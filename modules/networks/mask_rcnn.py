@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import (
     FastRCNNConvFCHead,
     FastRCNNPredictor,
@@ -19,11 +18,11 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
+from modules.networks.anchors import ASPECT_RATIOS, pyramid_anchors
 from modules.networks.part_roi_heads import ClassMaskPredictor, Detections, PartRoIHeads
 from modules.networks.timm_fpn import TimmFPN, norm_layer
 
 LEVELS = ["0", "1", "2", "3"]
-ASPECT_RATIOS = (0.5, 1.0, 2.0)
 
 
 class Float32RPNHead(RPNHead):
@@ -78,14 +77,11 @@ class PartMaskRCNN(nn.Module):
     ) -> None:
         super().__init__()
         channels = backbone.out_channels
-        anchors = AnchorGenerator(
-            tuple((size,) for size in anchor_sizes), (ASPECT_RATIOS,) * len(anchor_sizes)
-        )
         kept = {"training": rpn_proposals, "testing": rpn_proposals}
         self.transform = GeneralizedRCNNTransform(min_size, max_size, [0.0] * 3, [1.0] * 3)
         self.backbone = backbone
         self.rpn = RegionProposalNetwork(
-            anchors,
+            pyramid_anchors(anchor_sizes),
             Float32RPNHead(channels, len(ASPECT_RATIOS), rpn_convs),
             0.7, 0.3, 256, 0.5, kept, kept, 0.7,
         )  # fmt: skip

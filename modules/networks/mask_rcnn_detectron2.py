@@ -13,7 +13,9 @@ from typing import Literal
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from modules.networks.anchors import ASPECT_RATIOS
 from modules.networks.normalisation import Normalise
+from modules.networks.part_roi_heads import Detections
 
 try:
     from detectron2.layers.batch_norm import NaiveSyncBatchNorm
@@ -34,8 +36,6 @@ except ImportError as error:
         "says, or set engine to torchvision"
     ) from error
 
-Detections = dict[str, Tensor]
-ASPECT_RATIOS = [0.5, 1.0, 2.0]
 STRIDES = [4, 8, 16, 32, 64]
 HEAD_NORMS = ("", "BN", "SyncBN", "GN")
 FEDERATED_POWER = 0.5
@@ -166,13 +166,7 @@ class Detectron2MaskRCNN(nn.Module):
             weights.copy_(counts[1:].to(weights).clamp(min=1) ** FEDERATED_POWER)
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Losses of a batch, to be summed; call it in training mode.
-
-        Args:
-            images: `(3, H, W)` in [0, 1], sizes may differ.
-            targets: `boxes (N, 4)` as x1, y1, x2, y2 in pixels, `labels (N,)` int64 in 1..K,
-                `masks (N, H, W)` in {0, 1}; N may be 0.
-        """
+        """The losses of `PartMaskRCNN.forward`; call it in training mode."""
         batch, resized = self._prepare(images, targets)
         truth = [
             Instances(
@@ -198,16 +192,7 @@ class Detectron2MaskRCNN(nn.Module):
     def detect(
         self, images: list[Tensor], filters: Sequence[Tensor | None] = (None,)
     ) -> list[list[Detections]]:
-        """Detections under each filter; call it in eval mode.
-
-        Args:
-            images: `(3, H, W)` in [0, 1], sizes may differ.
-            filters: bool `(B, K + 1)`, the parts allowed in each image, or None for all.
-
-        Returns:
-            For each filter and image `boxes (N, 4)` in pixels, `labels (N,)` in 1..K,
-            `scores (N,)` of the full distribution, `masks (N, H, W)` bool, by falling score.
-        """
+        """The detections of `PartMaskRCNN.detect`; call it in eval mode."""
         batch, _ = self._prepare(images, None)
         features = self.backbone(batch.tensor)
         proposals, _ = self.proposal_generator(batch, features)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from modules.attacks.balls import Norm
 from modules.attacks.statistics import StatisticsMode, attacked
 from modules.mpm import MPM
 from modules.networks.part_network import BypassNetwork
@@ -115,6 +116,12 @@ def silent(**kwargs: Any) -> MPM:
     model = mpm(**kwargs)
     model.log = model.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
     return model
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_every_ball_trains(norm: Norm) -> None:
+    module = mpm(norm=norm, eps=1.0, attack_mode="train")
+    assert module.training_step(batch(), 0).isfinite()
 
 
 def test_trades_without_a_perturbation_is_clean_training() -> None:

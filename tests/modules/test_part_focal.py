@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -49,6 +51,21 @@ def test_gradcheck(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.autograd.gradcheck(
         lambda f, w: PartFocalLoss()(f, w, targets, image_weight), (features, weight)
     )
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler here")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_equals_plain(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PIXELS_PER_CHUNK, "cpu", 48)  # chunks of three images and of two
+    torch.manual_seed(0)
+    features = torch.randn(5, 8, 4, 4, dtype=dtype, requires_grad=True)
+    weight = torch.randn(20, 8, dtype=dtype, requires_grad=True)
+    targets = mixture_targets(torch.randint(0, 20, (5, 8, 8)), (4, 4))
+    found = []
+    for compiled in (False, True):
+        loss = PartFocalLoss(compiled=compiled)(features, weight, targets, torch.ones(5))
+        found.append([loss, *torch.autograd.grad(loss, [features, weight])])
+    torch.testing.assert_close(found[1], found[0])
 
 
 def test_image_without_parts_gets_no_gradient() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -135,11 +136,28 @@ def test_killed_three_times_at_random_equals_an_uninterrupted_run(
         _assert_same_state(one[key], other[key], key)
 
 
-@pytest.mark.parametrize("eps", [0.0, 4 / 255], ids=["clean", "adversarial"])
+@pytest.mark.parametrize(
+    ("eps", "compiled"),
+    [
+        pytest.param(0.0, False, id="clean"),
+        pytest.param(4 / 255, False, id="adversarial"),
+        pytest.param(
+            4 / 255,
+            True,
+            id="compiled",  # some minutes of compilation
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(
+                    shutil.which("c++") is None, reason="torch.compile needs a C++ compiler here"
+                ),
+            ],
+        ),
+    ],
+)
 def test_two_processes_equal_one_with_the_same_global_batch(
-    eps: float, finished_runs: Path, shapes_root: Path, tmp_path: Path
+    eps: float, compiled: bool, finished_runs: Path, shapes_root: Path, tmp_path: Path
 ) -> None:
-    """Three steps of MPM over gloo.
+    """Three steps of MPM over gloo; where asked for, the two processes run compiled code.
 
     Batch norm uses its running statistics, since synchronised statistics exist on GPUs only.
     What is left to differ is the order in which float32 gradients are summed (two means of two
@@ -164,11 +182,12 @@ def test_two_processes_equal_one_with_the_same_global_batch(
             f"--trainer.devices={processes}",
             f"--trainer.strategy={'ddp' if processes > 1 else 'auto'}",
             f"--data.init_args.batch_size={4 // processes}",
+            f"--model.init_args.compile_network={str(compiled and processes > 1).lower()}",
         )
         if processes == 1:
             main(args)
         else:
-            code, output = run(args)
+            code, output = run(args, timeout=1200)
             assert code == 0, output
     single = _steps(folders[1])
     shared = list(zip(_steps(folders[2], 0), _steps(folders[2], 1), strict=True))
