@@ -4,6 +4,8 @@ import sys
 import traceback
 from pathlib import Path
 
+from pipeline.error_exit import error_exit
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -30,10 +32,5 @@ def one_line(error: Exception) -> str | None:
 if __name__ == "__main__":
     from pipeline.cli import main
 
-    try:
+    with error_exit(message=one_line):
         main(sys.argv[1:])
-    except (ValueError, FileNotFoundError) as error:
-        message = one_line(error)
-        if message is None:
-            raise
-        sys.exit(f"error: {message}")

@@ -23,6 +23,7 @@ from rich.table import Table
 from datamodules.annotation_problems import KINDS
 from datamodules.annotation_reports import ObjectReport
 from pipeline.annotation_survey import survey
+from pipeline.error_exit import error_exit
 
 
 def check_data(
@@ -159,9 +160,5 @@ def main(args: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    try:
+    with error_exit((ValueError, OSError), stopped="stopped"):
         sys.exit(main())
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped")

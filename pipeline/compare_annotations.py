@@ -4,7 +4,6 @@ python -m pipeline.compare_annotations --a PINPP --b CONVERTED --imagenet IMAGEN
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from datamodules.part_masks import composite
 from datamodules.part_vocabulary import PartVocabulary
 from datamodules.pinpp import read_annotations
 from pipeline.annotation_agreement import ObjectAgreement, compare_objects, overall
+from pipeline.error_exit import error_exit
 from pipeline.report.build import data_uri
 from pipeline.report.figures import legend_of, show_parts
 from pipeline.report.palette import PALETTE, part_colours
@@ -211,12 +211,10 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the two files")
     parser.add_argument("--gallery", type=int, default=2, help="images of each object (2)")
     given = parser.parse_args(args)
-    try:
+    with error_exit():
         content = compare_annotations(
             given.a, given.b, given.imagenet, given.out, max(0, given.gallery)
         )
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
     _print_table(content)
     print(given.out / "index.html")
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.attack_units import wilson_interval
+from pipeline.error_exit import error_exit
 from pipeline.outcome_files import Outcomes, read_outcomes, threats_of
 from pipeline.stage_outputs import write_json
 
@@ -223,7 +224,5 @@ def main(args: Sequence[str] | None = None) -> list[tuple[str, dict[str, Any]]]:
 
 
 if __name__ == "__main__":
-    try:
+    with error_exit():
         main()
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")

@@ -6,7 +6,6 @@ Prints the tables and writes statistics.json and statistics.png.
 """
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.table import Table
 
 from datamodules.annotation_reports import ObjectReport
 from pipeline.annotation_survey import survey
+from pipeline.error_exit import error_exit
 from pipeline.published import INCLUSION_RELATIONS, PAPER, TABLE_1, TABLE_S1
 
 OURS, PUBLISHED = "#0072B2", "#E69F00"
@@ -169,9 +169,5 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with error_exit((ValueError, OSError), stopped="stopped"):
         main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped")

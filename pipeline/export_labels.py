@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +22,10 @@ from datamodules.part_masks import composite
 from datamodules.part_vocabulary import PartVocabulary
 from datamodules.pinpp import read_annotations
 from datamodules.pseudo_labels import label_files, read_shard, shard_objects
+from pipeline.error_exit import error_exit
 from pipeline.parallel import work_through
 from pipeline.stage_outputs import read_manifest, require_complete, sha256, write_json
+from pipeline.whole_files import write_text
 
 Format = Literal["coco", "png"]
 
@@ -126,7 +127,7 @@ def export_category(task: CategoryExport) -> int:
     name = vocabulary.objects[task.label]
     finished = _finished(task.out, task.layout, name)
     if task.layout == "coco":
-        _write_text(finished, json.dumps(to_coco(rows, task.label, vocabulary)))
+        write_text(finished, json.dumps(to_coco(rows, task.label, vocabulary)))
         return len(rows)
     folder, partial = task.out / "seg" / name, task.out / "seg" / f".{name}.partial"
     for left_over in (folder, partial):
@@ -139,7 +140,7 @@ def export_category(task: CategoryExport) -> int:
         write_png(path, composite(row, vocabulary.inclusions))
     os.replace(partial, folder)
     lines = [f"{row.key} {int(row.key not in task.human)}\n" for row in rows]
-    _write_text(finished, "".join(lines))
+    write_text(finished, "".join(lines))
     return len(rows)
 
 
@@ -152,12 +153,6 @@ def _finished(out: Path, layout: Format, name: str) -> Path:
     """The file of a category that is written last."""
     folders = {"coco": out / "json" / f"{name}.json", "png": out / "whether_pseudo" / f"{name}.txt"}
     return folders[layout]
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 def _provenance(
@@ -208,7 +203,7 @@ def _write_surroundings(
         (out / name).mkdir(exist_ok=True)
     if layout == "coco":
         for name, lines in relations(vocabulary).items():
-            _write_text(out / "including" / f"{name}.txt", lines)
+            write_text(out / "including" / f"{name}.txt", lines)
     elif imagenet is not None and not (out / "img").exists():
         (out / "img").symlink_to((imagenet / "train").resolve(), target_is_directory=True)
 
@@ -237,7 +232,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with error_exit():
         main()
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +18,11 @@ from modules.export_formats import INPUT, export_onnx, export_program
 from modules.networks.normalisation import Normalised
 from modules.part_network_folder import DeployedPartNetwork, write_part_network
 from modules.weights import export_timm, fingerprint, load_classifier, locate
+from pipeline.error_exit import error_exit
 from pipeline.foreign_model import ForeignModel, import_model
 from pipeline.model_card import CardContent, find_evaluation, model_card
 from pipeline.stage_outputs import require_complete, sha256, write_json
+from pipeline.whole_files import write_text
 
 Format = Literal["timm", "part_network", "onnx", "torch_export"]
 FORMATS: tuple[Format, ...] = ("timm", "part_network", "onnx", "torch_export")
@@ -96,9 +97,7 @@ def export_model(
         license=license,
     )
     card = out / "README.md"
-    partial = card.with_name(".README.md.partial")
-    partial.write_text(model_card(content))
-    os.replace(partial, card)
+    write_text(card, model_card(content))
     record = {
         "fingerprint": fingerprint(model),
         "input": INPUT.format(size=size),
@@ -216,7 +215,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with error_exit():
         main()
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")

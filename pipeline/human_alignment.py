@@ -5,7 +5,6 @@
 
 import argparse
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from datamodules.human_decisions import (
 from datamodules.human_stimuli import EXPERIMENTS
 from datamodules.object_groups import human_categories
 from pipeline import published
+from pipeline.error_exit import error_exit
 from pipeline.human_consistency import (
     METRICS,
     accuracy,
@@ -220,7 +220,5 @@ def _name(model: Path) -> str:
 
 
 if __name__ == "__main__":
-    try:
+    with error_exit():
         main()
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")

@@ -9,7 +9,6 @@ A PNG has one instance per part id: a label map does not tell instances of a par
 import argparse
 import hashlib
 import os
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from datamodules.imagenet_shards import ImageNetShards, made_of, shard_path
 from datamodules.label_png import png_path
 from datamodules.part_vocabulary import PartVocabulary
+from pipeline.error_exit import error_exit
 from pipeline.export_labels import Format
 from pipeline.imported_shards import HINT, ShardImport, import_shard
 from pipeline.label_provenance import claim_labels
@@ -155,7 +155,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with error_exit():
         main()
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")

@@ -5,7 +5,6 @@ python -m pipeline.import_part_imagenet --source train.json val.json test.json -
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from datamodules.part_imagenet import (
     super_categories,
 )
 from datamodules.pinpp_writer import write_pinpp
+from pipeline.error_exit import error_exit
 from pipeline.stage_outputs import sha256, write_json
 
 SHOWN_PROBLEMS = 5
@@ -140,12 +140,10 @@ def main(args: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--imagenet", type=Path, help="leave out images that its train/ lacks")
     given = parser.parse_args(args)
-    try:
+    with error_exit():
         summary = import_part_imagenet(
             given.source, given.out, val=given.val, naming=given.naming, imagenet=given.imagenet
         )
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
     problems = summary["problems"]
     print(
         f"{given.out}: {summary['objects']} objects, {summary['parts']} part categories, "

@@ -5,7 +5,6 @@ python -m pipeline.label_quality --labels RUN [RUN ...] --truth PINPP_ROOT --ima
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from datamodules.part_masks import composite
 from datamodules.part_vocabulary import PartVocabulary
 from datamodules.pinpp import read_annotations
 from datamodules.pseudo_labels import read_labels
+from pipeline.error_exit import error_exit
 
 
 def pseudo_label_miou(
@@ -121,7 +121,5 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with error_exit():
         main()
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")

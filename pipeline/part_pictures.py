@@ -8,9 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from datamodules.part_labels import ImageParts, PartInstance, encode_mask
-from datamodules.part_masks import composite
 from datamodules.part_vocabulary import PartVocabulary
+from pipeline.painted_parts import paint_parts, strong_detections
 from pipeline.report.figures import draw_legend, legend_of, show_parts
 from pipeline.report.palette import part_colours
 
@@ -22,27 +21,6 @@ def _pixels(image: Tensor) -> np.ndarray:
     if image.is_floating_point():
         image = (image.clamp(0, 1) * 255).round().to(torch.uint8)
     return image.permute(1, 2, 0).cpu().numpy()
-
-
-def _label_map(
-    found: dict[str, Tensor],
-    size: tuple[int, int],
-    vocabulary: PartVocabulary,
-    score_threshold: float,
-) -> np.ndarray:
-    """Paints instances as the label files of stage 2 are painted."""
-    scores = found.get("scores", torch.ones(len(found["labels"]))).float().cpu()
-    instances = tuple(
-        PartInstance(
-            int(found["labels"][index]),
-            encode_mask((found["masks"][index] > 0.5).cpu().numpy()),
-            (0.0, 0.0, 0.0, 0.0),  # painting needs no box
-            float(scores[index]),
-        )
-        for index in range(len(scores))
-        if scores[index] >= score_threshold
-    )
-    return composite(ImageParts("", 0, size[0], size[1], instances), vocabulary.inclusions)
 
 
 class PartPictures(Callback):
@@ -108,7 +86,6 @@ class PartPictures(Callback):
         images = batch["image"][: self.num_images]
         if not len(images):
             return None
-        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         targets: list[np.ndarray | None]
         module: Any = pl_module
         if hasattr(module, "predict_parts"):
@@ -123,15 +100,11 @@ class PartPictures(Callback):
                     targets[place] = batch["part_labels"][place].cpu().numpy()
         elif hasattr(module, "predict"):
             found = module.predict(images, batch["label"][: len(images)])
-            threshold = self.score_threshold
             predictions = [
-                _label_map(one, size, vocabulary, threshold)
-                for one, size in zip(found, sizes, strict=True)
+                paint_parts(strong_detections(one, self.score_threshold), vocabulary)
+                for one in found
             ]
-            targets = [
-                _label_map(one, size, vocabulary, 0.0)
-                for one, size in zip(batch["target"], sizes, strict=False)
-            ]
+            targets = [paint_parts(one, vocabulary) for one in batch["target"][: len(images)]]
         else:
             return None
         colours = part_colours(vocabulary)

@@ -1,12 +1,13 @@
 """Part maps under attack: counts of every image in Parquet, mean IoU of them all."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from pipeline.whole_files import written_whole
 
 # Cells of one image: that the truth gives a part, that a map does, that both do.
 COLUMNS = ("truth", "clean", "clean_overlap", "adversarial", "adversarial_overlap")
@@ -54,9 +55,8 @@ def write_part_counts(
         if not table or table[-1]["key"] != key:  # an image without any part is still counted
             table.append({"key": key, "part": 0, **dict.fromkeys(COLUMNS, 0)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(pa.Table.from_pylist(table, schema=PART_SCHEMA), partial)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        pq.write_table(pa.Table.from_pylist(table, schema=PART_SCHEMA), partial)
 
 
 def part_miou(files: Sequence[Path]) -> dict[str, float | int] | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from datamodules.imagenet_folder import list_objects
 from datamodules.resized_store import Settings, claim, finish, resize_object
+from pipeline.error_exit import error_exit
 from pipeline.parallel import work_through
 
 
@@ -64,9 +65,5 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with error_exit((ValueError, OSError), stopped="stopped; the same command goes on"):
         main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")

@@ -4,19 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from datamodules.part_labels import ImageParts, PartInstance
-from datamodules.part_masks import composite
 from datamodules.part_vocabulary import PartVocabulary
 from modules.coco_ap import CocoMaskAP, MaskMetrics
 from pipeline.best_checkpoint import is_best
 from pipeline.category_tables import object_rows, part_rows, print_worst
 from pipeline.composite_iou import CompositeIoU, mean_iou
+from pipeline.painted_parts import paint_parts, strong_detections
 from pipeline.stage_outputs import write_json
 
 TABLE = "per_category.json"
@@ -87,7 +84,10 @@ class SegmenterTables(Callback):
         for i, key in enumerate(batch["key"]):
             target = {name: value.cpu() for name, value in batch["target"][i].items()}
             label = int(batch["label"][i])
-            found = {suffix: self._kept(outputs[suffix][i]) for suffix in SUFFIXES}
+            found = {
+                suffix: strong_detections(outputs[suffix][i], self.score_threshold)
+                for suffix in SUFFIXES
+            }
             self.objects.update(
                 key,
                 _united(target, torch.full_like(target["labels"], label)),
@@ -98,8 +98,8 @@ class SegmenterTables(Callback):
             )
             self.composites.update(
                 key,
-                self._painted(target),
-                {suffix: self._painted(parts) for suffix, parts in found.items()},
+                paint_parts(target, self.vocabulary),
+                {suffix: paint_parts(parts, self.vocabulary) for suffix, parts in found.items()},
             )
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -129,24 +129,6 @@ class SegmenterTables(Callback):
         path = Path(trainer.default_root_dir) / TABLE
         if stage in ("fit", "validate") and trainer.is_global_zero and path.is_file():
             print_worst(path, self.worst)
-
-    def _kept(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        keep = found["scores"] >= self.score_threshold
-        return {name: found[name][keep].cpu() for name in ("labels", "scores", "masks")}
-
-    def _painted(self, found: Mapping[str, Tensor]) -> np.ndarray:
-        """Composite label map `(H, W)` as stage 3 makes it from labels."""
-        labels = found["labels"].tolist()
-        scores = found["scores"].tolist() if "scores" in found else [1.0] * len(labels)
-        dense = found["masks"].numpy()
-        height, width = dense.shape[-2:]
-        dense = (dense if dense.dtype == bool else dense != 0).view(np.uint8)
-        runs = coco_mask.encode(np.asfortranarray(dense.transpose(1, 2, 0))) if labels else []
-        instances = tuple(
-            PartInstance(part, rle["counts"], (0.0, 0.0, 0.0, 0.0), score)  # no box needed
-            for part, rle, score in zip(labels, runs, scores, strict=True)
-        )
-        return composite(ImageParts("", 0, height, width, instances), self.vocabulary.inclusions)
 
 
 def _united(parts: Mapping[str, Tensor], objects: Tensor) -> dict[str, Tensor]:

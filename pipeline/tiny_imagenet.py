@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from datamodules.image_matching import find_origins
 from datamodules.imagenet_folder import IMAGE_SUFFIXES
 from datamodules.pinpp_subset import link_annotations
 from datamodules.tiny_imagenet import TinyImageNet
+from pipeline.error_exit import error_exit
 from pipeline.parallel import work_through
 from pipeline.stage_outputs import write_json
 
@@ -217,7 +217,7 @@ def main(args: Sequence[str] | None = None) -> None:
     given = parser.parse_args(args)
     if not given.original and given.imagenet is None:
         parser.error("set --imagenet, or --original for the 64-pixel images")
-    try:
+    with error_exit():
         if given.original:
             report = build_original(given.tiny, given.out, pinpp=given.pinpp)
         else:
@@ -230,8 +230,6 @@ def main(args: Sequence[str] | None = None) -> None:
                 max_unmatched=given.max_unmatched,
                 workers=given.workers,
             )
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
     images = report["images"]
     print(
         f"{given.out}: {report['categories']} categories, {images['train']} train and "

@@ -5,7 +5,6 @@ python -m pipeline.estimate [--devices 8] STAGE fit -c CONFIG ...
 
 import argparse
 import logging
-import sys
 import warnings
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.__main__ import one_line
+from pipeline.error_exit import error_exit
 from pipeline.estimate.measure import Estimate, estimate
 
 
@@ -64,10 +64,5 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with error_exit(message=one_line):
         main()
-    except (ValueError, FileNotFoundError) as error:
-        message = one_line(error)
-        if message is None:
-            raise
-        sys.exit(f"error: {message}")

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from datamodules.part_labels import ImageParts
 from datamodules.part_vocabulary import PartVocabulary
+from pipeline.error_exit import error_exit
 from pipeline.label_report.charts import (
     draw_calibration,
     draw_histograms,
@@ -26,6 +26,7 @@ from pipeline.label_report.scan import LabelTotals, scan_labels, shards_of
 from pipeline.label_report.summary import summarise
 from pipeline.label_report.truth import held_out
 from pipeline.stage_outputs import read_manifest, write_json
+from pipeline.whole_files import write_text
 
 THRESHOLDS = tuple(float(score) for score in np.arange(20) / 20)
 PER_GALLERY = 6
@@ -112,9 +113,7 @@ def build_label_report(
     content = {"truth": truth_name, "annotated": len(truth), "runs": [one.figures for one in runs]}
     write_json(out / "report.json", content)
     page = _render(runs, truth, vocabulary, imagenet / "train", out, truth_name, min_score)
-    unfinished = out / ".index.html.partial"
-    unfinished.write_text(page, encoding="utf-8")
-    os.replace(unfinished, out / "index.html")
+    write_text(out / "index.html", page)
     return out / "index.html"
 
 
@@ -199,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--min-score", type=float, default=0.0, help="leave out weaker parts, as stage 3 does")
     add("--out", type=Path, default=Path("runs/label_report"), help="folder to write into")
     given = parser.parse_args(arguments)
-    try:
+    with error_exit():
         vocabulary = PartVocabulary.load(given.labels / "vocabulary.json")
         truth, name = held_out(vocabulary, given.pinpp, given.truth, given.split, given.seed)
         page = build_label_report(
@@ -212,6 +211,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
             unfiltered=given.unfiltered,
             min_score=given.min_score,
         )
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
     print(page)

@@ -1,14 +1,13 @@
 """Builds the report: one HTML file that needs nothing but itself, and its tables as files."""
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipeline.error_exit import error_exit
 from pipeline.report import generalisation_tables as general
 from pipeline.report import result_charts
 from pipeline.report import robustness_tables as robust
@@ -28,6 +27,7 @@ from pipeline.report.pictures import data_uri, example_gallery, mask_gallery
 from pipeline.report.segmenter import category_results, segmenter_rows, segmenter_table
 from pipeline.report.svg_drawing import svg_uri
 from pipeline.stage_outputs import read_manifest
+from pipeline.whole_files import write_text
 
 __all__ = ["build_report", "data_uri", "main"]
 
@@ -198,9 +198,7 @@ def build_report(
     )
     out = out or runs / "report" / "index.html"
     write_tables(_flat(tables), out.parent / "tables")
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, out)
+    write_text(out, page)
     return out
 
 
@@ -226,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="default RUNS/report/index.html")
     parser.add_argument("--score-threshold", type=float, help="default: as stage 3 used")
     given = parser.parse_args(arguments)
-    try:
+    with error_exit():
         path = build_report(
             given.runs,
             given.out,
@@ -235,6 +233,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
             pinpp=given.pinpp,
             score_threshold=given.score_threshold,
         )
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
     print(path)

@@ -2,12 +2,12 @@
 
 import base64
 import csv
-import os
 from collections.abc import Callable, Iterable
 from io import StringIO
 from pathlib import Path
 
 from pipeline.report.cells import Cell, Column, Table
+from pipeline.whole_files import write_text
 
 DASH = "\N{EN DASH}"
 LATEX_SIGNS = {
@@ -98,9 +98,7 @@ def write_tables(tables: Iterable[Table], folder: Path) -> list[Path]:
     for table in tables:
         for suffix, (_, convert) in FORMATS.items():
             path = folder / f"{table.name}.{suffix}"
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(convert(table), encoding="utf-8")
-            os.replace(partial, path)
+            write_text(path, convert(table))
             files.append(path)
     return files
 

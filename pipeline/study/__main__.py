@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from pipeline.__main__ import one_line
+from pipeline.error_exit import error_exit
 from pipeline.study.commands import StudyCommands, find_data
 from pipeline.study.document import write_document
 from pipeline.study.plot import draw_study
@@ -100,12 +101,5 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with error_exit(message=one_line, stopped="stopped; the same command goes on"):
         main()
-    except (ValueError, FileNotFoundError) as error:
-        message = one_line(error)
-        if message is None:
-            raise
-        sys.exit(f"error: {message}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")

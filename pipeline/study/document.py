@@ -1,7 +1,6 @@
 """The study as a Markdown page: tables, the published rows beside, the paper's ordering."""
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from pipeline.published import SCALE_NOTE
 from pipeline.study.results import THREATS, Result
 from pipeline.study.rows import CLAIMS, Row
 from pipeline.study.summary import Mean, over_seeds, paired_difference, verdict
+from pipeline.whole_files import write_text
 
 NOTES = "<!-- What follows is kept when this page is written anew. -->"
 NOT_RUN = "not run"
@@ -30,10 +30,8 @@ def write_document(
     if path.is_file():
         kept = path.read_text().partition(NOTES)[2]
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     text = _page(path, name, command, results, rows)
-    partial.write_text(f"{text}\n{NOTES}{kept or chr(10)}")
-    os.replace(partial, path)
+    write_text(path, f"{text}\n{NOTES}{kept or chr(10)}")
 
 
 def _page(

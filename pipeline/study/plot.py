@@ -1,7 +1,6 @@
 """The study as one picture: accuracies of all rows, mean and interval over seeds."""
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from pipeline.study.results import THREATS, Result
 from pipeline.study.rows import Row
 from pipeline.study.summary import accuracies, over_seeds
+from pipeline.whole_files import written_whole
 
 COLOURS = {"vanilla": "#d55e00", "mpm": "#0072b2"}
 OTHER = "#555555"
@@ -48,9 +48,8 @@ def draw_study(results: Sequence[Result], rows: Sequence[Row], path: Path) -> No
         panels[0].set_yticks(range(len(rows)), [row.title for row in rows])
         panels[0].set_ylim(len(rows) - 0.5, -0.5)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        figure.savefig(partial, format="png", metadata={"Software": None})
-    os.replace(partial, path)
+        with written_whole(path) as partial:
+            figure.savefig(partial, format="png", metadata={"Software": None})
 
 
 def _draw_panel(panel: Any, results: Sequence[Result], rows: Sequence[Row], threat: str) -> None:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipeline.flops import flop_counter
 from pipeline.stage_outputs import read_manifest, sha256, write_json
 from pipeline.study.commands import StudyCommands
 from pipeline.study.rows import Row
+from pipeline.whole_files import write_text
 
 THREATS = {
     "clean": "clean",
@@ -100,9 +100,7 @@ def write_results(commands: StudyCommands, rows: Sequence[Row], seeds: int) -> l
                 result.flops,
             ]
         )
-    partial = commands.folder / ".results.csv.partial"
-    partial.write_text(table.getvalue())
-    os.replace(partial, commands.folder / "results.csv")
+    write_text(commands.folder / "results.csv", table.getvalue())
     return results
 
 

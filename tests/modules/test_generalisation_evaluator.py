@@ -6,7 +6,7 @@ import timm
 import torch
 
 from modules.generalisation_evaluator import GeneralisationEvaluator, score_groups
-from modules.weights import export_timm
+from tests.modules.tiny_classifier import export_tiny_classifier
 
 GROUPS = [2, -1, 0, 0, 1, -1, 2, 2]
 
@@ -37,20 +37,7 @@ def test_groups_are_scored_as_defined() -> None:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    args = {"channels": [8, 8, 16, 16]}
-    folder = tmp_path_factory.mktemp("model")
-    export_timm(
-        timm.create_model("resnet10t", num_classes=8, **args),
-        folder / "export",
-        architecture="resnet10t",
-        model_args=args,
-        num_classes=8,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        image_size=16,
-    )
-    return folder
+    return export_tiny_classifier(tmp_path_factory.mktemp("model"), num_classes=8)
 
 
 @pytest.mark.parametrize("groups", [None, GROUPS])

@@ -2,13 +2,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from modules.networks.mask_rcnn import PartMaskRCNN
 from modules.networks.part_roi_heads import ClassMaskPredictor
 from modules.networks.timm_fpn import TimmFPN
+from tests.modules.tiny_parts import ALLOWED, images, target
 
 
 def network(num_classes: int = 7, backbone: str = "test_resnet", **kwargs: object) -> PartMaskRCNN:
@@ -26,22 +26,6 @@ def network(num_classes: int = 7, backbone: str = "test_resnet", **kwargs: objec
         rois_per_image=16,
         **settings,
     )
-
-
-def target(*boxes: tuple[int, int, int, int]) -> dict[str, Tensor]:
-    masks = torch.zeros(len(boxes), 64, 80, dtype=torch.uint8)
-    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
-        mask[y1:y2, x1:x2] = 1
-    return {
-        "boxes": torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
-        "labels": torch.arange(1, len(boxes) + 1),
-        "masks": masks,
-    }
-
-
-def images(count: int = 2) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [torch.rand(3, 64, 80, generator=generator) for _ in range(count)]
 
 
 def test_mask_of_one_class_equals_channel_of_all() -> None:
@@ -64,14 +48,6 @@ def test_losses_reach_all_parameters_and_empty_targets_are_fine() -> None:
     model.zero_grad()
     sum(model(images(), [target(), target()]).values()).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-
-
-ALLOWED = torch.tensor(
-    [
-        [True, True, False, True, False, False, False],
-        [True, False, False, False, True, True, True],
-    ]
-)
 
 
 def torchvision_heads(model: PartMaskRCNN) -> RoIHeads:

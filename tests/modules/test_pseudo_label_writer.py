@@ -6,8 +6,8 @@ import torch
 from pycocotools import mask as coco_mask
 
 from modules.flip_augmentation import mirror
-from modules.part_segmenter import PartSegmenter
 from modules.pseudo_label_writer import PseudoLabelWriter, encode_record
+from tests.modules.tiny_segmenter import save_tiny_segmenter
 
 OBJECT_PARTS = torch.tensor([[True, True, True, False], [True, False, False, True]])
 
@@ -15,27 +15,15 @@ OBJECT_PARTS = torch.tensor([[True, True, True, False], [True, False, False, Tru
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folder of a stage 1 that has not learned anything yet."""
-    torch.manual_seed(0)
-    network = PartSegmenter(
+    folder = tmp_path_factory.mktemp("stage1")
+    save_tiny_segmenter(
+        folder,
         OBJECT_PARTS,
-        backbone="test_resnet",
-        fpn_channels=16,
-        mask_channels=(16,),
-        box_head_dim=16,
-        min_size=64,
-        max_size=64,
-        anchor_sizes=(8, 16, 32, 48, 64),
+        more_entries={"_class_path": "PartSegmenter"},  # as LightningCLI's checkpoints have it
         rpn_proposals=20,
         detections_per_image=3,
         score_threshold=0.9,
     )
-    folder = tmp_path_factory.mktemp("stage1")
-    (folder / "checkpoints").mkdir()
-    content = {
-        "state_dict": network.state_dict(),
-        "hyper_parameters": dict(network.hparams) | {"_class_path": "PartSegmenter"},
-    }
-    torch.save(content, folder / "checkpoints/best.ckpt")
     return folder
 
 

@@ -1,32 +1,18 @@
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from lightning.pytorch import Callback, Trainer
 
 from modules.attacks.threats import PGD, Clean
 from modules.robustness_evaluator import RobustnessEvaluator
-from modules.weights import export_timm, load_classifier
+from modules.weights import load_classifier
+from tests.modules.tiny_classifier import export_tiny_classifier
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    model_args = {"channels": [8, 8, 16, 16]}
-    network = timm.create_model("resnet10t", num_classes=4, **model_args)
-    folder = tmp_path_factory.mktemp("run")
-    export_timm(
-        network,
-        folder / "export",
-        architecture="resnet10t",
-        model_args=model_args,
-        num_classes=4,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        image_size=16,
-    )
-    return folder
+    return export_tiny_classifier(tmp_path_factory.mktemp("run"), num_classes=4)
 
 
 class Collect(Callback):

@@ -35,17 +35,22 @@ def stage_args(stage: str, data: Path, runs: Path, *args: str, name: str = "") -
     ]
 
 
-def start(args: list[str]) -> subprocess.Popen[str]:
-    """Starts `python -m pipeline` in a process group of its own."""
+def start_python(args: list[str], **environment: str) -> subprocess.Popen[str]:
+    """Starts `python` with one thread, in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *args],
+        [sys.executable, *args],
         cwd=PROJECT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+def start(args: list[str]) -> subprocess.Popen[str]:
+    """Starts `python -m pipeline`."""
+    return start_python(["-m", "pipeline", *args])
 
 
 def run(args: list[str], timeout: float = 300) -> tuple[int, str]:

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.cli import main
 from tests.pipeline.commands import SUBCOMMANDS, stage_args
+from tests.pipeline.labelling import make_label_root, predict
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +15,19 @@ def finished_runs(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -
         name = "evaluate/stage3_mpm" if stage == "evaluate" else ""
         main(stage_args(stage, shapes_root, runs, name=name))
     return runs
+
+
+@pytest.fixture(scope="session")
+def label_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images, annotations and a segmenter to label with."""
+    root = tmp_path_factory.mktemp("world")
+    make_label_root(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def whole_labels(label_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of an uninterrupted run of one process."""
+    run = tmp_path_factory.mktemp("whole")
+    predict(label_root, run)
+    return run

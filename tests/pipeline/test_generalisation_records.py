@@ -9,17 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
+from datamodules.attack_units import wilson_interval
 from datamodules.background_swaps import BackgroundSwaps
 from datamodules.evaluation_sets import EvaluationSet, EvaluationSetting, EvaluationSource
 from datamodules.generalisation_sets import GeneralisationSets
 from datamodules.ood_sets import ClassFolders
 from modules.generalisation_evaluator import GeneralisationEvaluator
-from modules.weights import export_timm
 from pipeline.generalisation_records import GeneralisationRecords, mean_rows
-from pipeline.robustness_records import wilson_interval
+from tests.modules.tiny_classifier import export_tiny_classifier
+from tests.pipeline.evaluation_runs import contents, quiet_trainer
 
 
 class Noise(EvaluationSource, EvaluationSet):
@@ -55,20 +55,7 @@ class Noise(EvaluationSource, EvaluationSet):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    model_args = {"channels": [8, 8, 16, 16]}
-    folder = tmp_path_factory.mktemp("stage3_mpm")
-    export_timm(
-        timm.create_model("resnet10t", num_classes=3, **model_args),
-        folder / "export",
-        architecture="resnet10t",
-        model_args=model_args,
-        num_classes=3,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        image_size=16,
-    )
-    return folder
+    return export_tiny_classifier(tmp_path_factory.mktemp("stage3_mpm"), num_classes=3)
 
 
 def evaluate(
@@ -90,25 +77,9 @@ def evaluate(
         resize=16,
         max_images=max_images,  # type: ignore[arg-type]
     )
-    trainer = Trainer(
-        default_root_dir=run,
-        use_distributed_sampler=False,
-        accelerator="cpu",
-        callbacks=[GeneralisationRecords()],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        **options,  # type: ignore[arg-type]
-    )
+    trainer = quiet_trainer(run, GeneralisationRecords(), **options)
     trainer.test(GeneralisationEvaluator(model, sets.object_parts), datamodule=sets, verbose=False)
     return sets
-
-
-def contents(run: Path) -> dict[str, object]:
-    records = sorted((run / "records").rglob("*.parquet"))
-    tables = {str(path.relative_to(run)): pq.read_table(path).to_pydict() for path in records}
-    return tables | {"summary": json.loads((run / "summary.json").read_text())}
 
 
 @pytest.fixture(scope="module")

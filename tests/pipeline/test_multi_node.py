@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import torch
 
 from datamodules.imagenet_folder import list_images
 from datamodules.pseudo_labels import read_labels
-from tests.pipeline.commands import PROJECT, stage_args
+from tests.pipeline.commands import PROJECT, stage_args, start_python
 
 SLURM = sorted((PROJECT / "configs" / "slurm").glob("*.sh"))
 
@@ -25,9 +24,9 @@ def run_nodes(args: list[str], nodes: int = 2, timeout: float = 240) -> list[tup
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [
-        subprocess.Popen(
+        start_python(
             [
-                *(sys.executable, "-m", "torch.distributed.run"),
+                *("-m", "torch.distributed.run"),
                 f"--nnodes={nodes}",
                 "--nproc-per-node=1",
                 f"--node-rank={rank}",
@@ -37,13 +36,7 @@ def run_nodes(args: list[str], nodes: int = 2, timeout: float = 240) -> list[tup
                 "--trainer.strategy=ddp",
                 "--trainer.devices=1",
                 f"--trainer.num_nodes={nodes}",
-            ],
-            cwd=PROJECT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            ]
         )
         for rank in range(nodes)
     ]

@@ -7,13 +7,11 @@ import signal
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
-import timm
-import torch
 
-from modules.weights import export_timm
+from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.commands import run, start
+from tests.pipeline.evaluation_runs import contents
 
 THREATS = """
 model:
@@ -52,19 +50,7 @@ trainer:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory, shapes_root: Path) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model")
-    model_args = {"channels": [8, 8, 16, 16]}
-    export_timm(
-        timm.create_model("resnet10t", num_classes=3, **model_args),
-        folder / "export",
-        architecture="resnet10t",
-        model_args=model_args,
-        num_classes=3,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        image_size=32,
-    )
+    folder = export_tiny_classifier(tmp_path_factory.mktemp("model"), num_classes=3, image_size=32)
     path = folder / "evaluate.yaml"
     path.write_text(THREATS.format(model=folder, data=shapes_root))
     return path
@@ -74,12 +60,6 @@ def arguments(config: Path, folder: Path, devices: int) -> list[str]:
     given = ["evaluate", "test", f"-c={config}", f"--trainer.default_root_dir={folder}"]
     strategy = "auto" if devices == 1 else "ddp"
     return [*given, f"--trainer.devices={devices}", f"--trainer.strategy={strategy}"]
-
-
-def contents(folder: Path) -> dict[str, object]:
-    files = sorted((folder / "records").rglob("*.parquet"))
-    tables = {str(file.relative_to(folder)): pq.read_table(file).to_pydict() for file in files}
-    return tables | {"summary": json.loads((folder / "summary.json").read_text())}
 
 
 @pytest.mark.slow
