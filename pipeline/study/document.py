@@ -50,7 +50,7 @@ def _page(
         "± half the 95 % confidence interval (Student's t over n training seeds; neither the "
         "segmenter nor the choice of images varies in it). The checkpoint of a run is the best of "
         "its validations on some of the val images, so all rows are slightly optimistic alike. "
-        f"Published figures are AutoAttack's: {SCALE_NOTE}, so only orders and signs compare.",
+        f"The last columns ({SCALE_NOTE}) are AutoAttack's, so only orders and signs compare.",
         f"![Accuracy of every row]({path.stem}.png)",
         _accuracy_table(results, rows, threats),
         "## Difference to vanilla AT\n\nPercentage points, paired by seed.",
