@@ -1,5 +1,6 @@
 """Stage 3: multi-scale part-supervised model, trained adversarially."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from modules.attacks.balls import Norm
+from modules.attacks.folding import folded
 from modules.attacks.noise import image_generators
 from modules.attacks.pgd import PGD
 from modules.attacks.statistics import StatisticsMode, attacked
@@ -235,7 +237,8 @@ class MPM(LightningModule):
     def _attacked(self, images: Tensor, labels: Tensor) -> Tensor:
         """Adversarial images under the present strength of the attack; parts play no role."""
         epoch = self.current_epoch - self.clean_epochs
-        with attacked(self.network, self.attack_mode):
+        fold = nullcontext() if self.compile_network else folded(self.network)  # compilers fuse
+        with attacked(self.network, self.attack_mode), fold:
             return self.attack(
                 images,
                 self.objective.raised(self.network.surrogate, images, labels),
