@@ -1,8 +1,12 @@
 """A counter of floating point operations: torch's, of convolutions and matrix products."""
 
 from contextlib import nullcontext
+from pathlib import Path
 
+import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from modules.weights import load_classifier
 
 
 class _NoModules(nullcontext[None]):
@@ -20,3 +24,20 @@ def flop_counter() -> FlopCounterMode:
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _NoModules()  # type: ignore[assignment]
     return counter
+
+
+def inference_cost(model: Path, image_size: int) -> tuple[int, int]:
+    """Parameters of a deployed model, and its floating point operations for one image.
+
+    Args:
+        model: run folder with `export/`.
+        image_size: side of the image, pixels.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: if its weights are wrong.
+    """
+    network = load_classifier(model)
+    with flop_counter() as counter, torch.no_grad():
+        network(torch.zeros(1, 3, image_size, image_size))
+    return sum(p.numel() for p in network.parameters()), counter.get_total_flops()

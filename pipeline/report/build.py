@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.error_exit import error_exit
+from pipeline.flops import inference_cost
 from pipeline.report import generalisation_tables as general
 from pipeline.report import result_charts
 from pipeline.report import robustness_tables as robust
@@ -17,7 +18,6 @@ from pipeline.report.evaluations import (
     Evaluation,
     alignment_plots,
     evaluation_folders,
-    parameters,
     read_alignment,
     read_evaluation,
 )
@@ -75,6 +75,12 @@ def _data_arguments(run: Path) -> dict[str, Any]:
     return data.get("init_args") or {}
 
 
+def _cost(run: Path, evaluation: Path) -> tuple[int, int] | None:
+    """Parameters and FLOPs of a run's model at the size it was evaluated at; None if unknown."""
+    size = _data_arguments(evaluation).get("image_size")
+    return inference_cost(run, size) if size and (run / "export").is_dir() else None
+
+
 def _used_threshold(runs: Path) -> float:
     """Least score of the pseudo parts that stage 3 learnt from."""
     used = (_data_arguments(run).get("score_threshold") for run in sorted(runs.glob("stage3_*")))
@@ -85,13 +91,13 @@ def _tables(
     runs: Path, evaluations: list[Evaluation], segmenter: dict[str, float]
 ) -> dict[str, Any]:
     """Every table of the page by the name that the template uses; some are lists."""
-    sizes = {one.name: parameters(runs / one.name / "export") for one in evaluations}
+    costs = {one.name: _cost(runs / one.name, one.folder) for one in evaluations}
     on_val = bool(_data_arguments(runs / SEGMENTER).get("pinpp_val"))
     return {
         "results": robust.result_table(evaluations),
         "attacks": robust.broken_table(evaluations),
         "parts": robust.parts_table(evaluations),
-        "further": robust.further_tables(evaluations, sizes),
+        "further": robust.further_tables(evaluations, costs),
         "corruptions": general.corruption_table(evaluations),
         "severities": general.severity_tables(evaluations),
         "shifts": general.shift_table(evaluations),

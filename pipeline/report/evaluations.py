@@ -1,6 +1,5 @@
 """What the evaluation of a model left behind, as far as it was run."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -217,21 +216,3 @@ def alignment_plots(runs: Path) -> dict[str, bytes]:
     """The SVG plots that the comparison with people left, by title."""
     folder = runs / "human_alignment"
     return {path.stem.replace("_", " "): path.read_bytes() for path in sorted(folder.glob("*.svg"))}
-
-
-def parameters(export: Path) -> float | None:
-    """Millions of parameters in `model.safetensors` of an export; None without the file."""
-    path = export / "model.safetensors"
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    counted = 0
-    for name, entry in header.items():
-        if name == "__metadata__" or name.endswith(("running_mean", "running_var", "_tracked")):
-            continue
-        size = 1
-        for length in entry["shape"]:
-            size *= length
-        counted += size
-    return counted / 1e6

@@ -56,17 +56,18 @@ def result_table(evaluations: Sequence[Evaluation]) -> Table:
 
 
 def further_tables(
-    evaluations: Sequence[Evaluation], sizes: Mapping[str, float | None]
+    evaluations: Sequence[Evaluation], costs: Mapping[str, tuple[int, int] | None]
 ) -> list[Table]:
     """Tables 5, 6, S6 and S7: the same models beside other published rows.
 
     Args:
         evaluations: Evaluated models.
-        sizes: Millions of parameters by name of the model; None where unknown.
+        costs: Parameters and FLOPs at inference by name of the model; None where unknown.
     """
-    unknown = Cell(note="not known: the run folder holds no export/model.safetensors")
-    size = {name: unknown if value is None else Cell(value) for name, value in sizes.items()}
-    flops = Cell(note="not measured here: make flops MODEL=...")
+    unknown = Cell(note="not known: the run folder holds no export/")
+    known = {name: cost for name, cost in costs.items() if cost is not None}
+    # the paper counts a multiply-add as one operation
+    cells = {name: (Cell(p / 1e6), Cell(flops / 2e9)) for name, (p, flops) in known.items()}
     three = (LINF, L1, L2)
     tables = []
     for name, title, columns, rows in (
@@ -106,21 +107,14 @@ def further_tables(
         ),
     ):
         threats = three if name == "table_s6" else (LINF, LINF_X2, L1, L2)
-        other = {"GFLOPs": flops}
-        ours = [
-            Row(
-                one.name,
-                one.model,
-                tuple(
-                    (other | {"parameters, M": size.get(one.name, unknown)}).get(column)
-                    or _cell(one, column, threats)
-                    for column in columns
-                ),
-            )
-            for one in evaluations
-        ]
+        ours = []
+        for one in evaluations:
+            size, flops = cells.get(one.name, (unknown, unknown))
+            other = {"parameters, M": size, "GFLOPs": flops}
+            row = tuple(other.get(column) or _cell(one, column, threats) for column in columns)
+            ours.append(Row(one.name, one.model, row))
         source = f"{published.SCALE_NOTE} ({published.PAPER})"
-        shown = tuple(Column(column) for column in columns)
+        shown = tuple(Column(c, digits=2 if c == "GFLOPs" else 1) for c in columns)
         tables.append(Table(name, title, CAPTION, shown, (*ours, *rows), source))
     return tables
 

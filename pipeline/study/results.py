@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
-
-from modules.weights import load_classifier
-from pipeline.flops import flop_counter
+from pipeline.flops import inference_cost
 from pipeline.stage_outputs import read_manifest, sha256, write_json
 from pipeline.study.commands import StudyCommands
 from pipeline.study.rows import Row
@@ -112,10 +109,7 @@ def _cost(folder: Path, model: Path, image_size: int) -> tuple[int, int]:
         cost = json.loads(kept.read_text())
         if (cost["model"], cost["image_size"]) == (key, image_size):
             return cost["parameters"], cost["flops"]
-    network = load_classifier(model)
-    with flop_counter() as counter, torch.no_grad():
-        network(torch.zeros(1, 3, image_size, image_size))
-    parameters, flops = sum(p.numel() for p in network.parameters()), counter.get_total_flops()
+    parameters, flops = inference_cost(model, image_size)
     cost = {"model": key, "image_size": image_size, "parameters": parameters, "flops": flops}
     write_json(kept, cost)
     return parameters, flops

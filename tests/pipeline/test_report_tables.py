@@ -2,13 +2,18 @@ import csv
 import json
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from datamodules.corruption_errors import ALEXNET_ERRORS
 from datamodules.corruptions import CORRUPTIONS
+from modules.weights import load_classifier
 from pipeline import published
+from pipeline.flops import inference_cost
 from pipeline.report import generalisation_tables as general
 from pipeline.report import robustness_tables as robust
 from pipeline.report.build import build_report
@@ -16,11 +21,11 @@ from pipeline.report.cells import Cell, Column, Row, Table, mark, published_row
 from pipeline.report.evaluations import (
     Evaluation,
     evaluation_folders,
-    parameters,
     read_evaluation,
 )
 from pipeline.report.exports import DASH, FORMATS, to_csv, to_latex, to_markdown
 from pipeline.stage_outputs import write_json
+from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.report_runs import write_alignment, write_generalisation, write_runs
 
 
@@ -222,15 +227,31 @@ def test_people_and_detectors(tmp_path: Path) -> None:
     assert len(table.published) == len(published.TABLE_S4)
 
 
-def test_parameters_of_an_export(tmp_path: Path) -> None:
-    timm = pytest.importorskip("timm")
-    from safetensors.torch import save_file
+def test_cost_of_a_deployed_model(tmp_path: Path) -> None:
+    run = export_tiny_classifier(tmp_path, num_classes=4)
+    network = load_classifier(run)
+    expected = 0
 
-    network = timm.create_model("resnet18", num_classes=10)
-    save_file(network.state_dict(), tmp_path / "model.safetensors")
-    counted = sum(parameter.numel() for parameter in network.parameters())
-    assert parameters(tmp_path) == pytest.approx(counted / 1e6)
-    assert parameters(tmp_path / "gone") is None
+    def count(layer: nn.Conv2d | nn.Linear, _: Any, output: torch.Tensor) -> None:
+        nonlocal expected
+        expected += 2 * output.numel() * layer.weight[0].numel()
+
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 32, 32))
+    parameters, flops = inference_cost(run, 32)
+    assert parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert flops == expected
+
+
+def test_costs_are_shown_in_millions_and_multiply_adds() -> None:
+    one = Evaluation("x", Path("x"), "x", (), {}, {}, {}, ())
+    tables = {t.name: t for t in robust.further_tables([one], {"x": (23_400_000, 8_600_000_000)})}
+    assert tables["table_s7"].measured[0].cells[:2] == (Cell(23.4), Cell(4.3))
+    unknown = robust.further_tables([one], {"x": None})[-1].measured[0].cells[1]
+    assert "export" in unknown.note
 
 
 def test_every_table_lies_beside_the_page(shapes_root: Path, tmp_path: Path) -> None:
