@@ -1,5 +1,6 @@
 """Evaluation of a trained classifier under threat models."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,15 @@ class RobustnessEvaluator(LightningModule):
             self._parts = self._answering(with_parts(source, whole)).to(self.device)
         return self._parts
 
+    @cached_property
+    def without_parts(self) -> str:
+        """Why the model has no part branch; empty if it has one."""
+        try:
+            self.part_network()
+        except ValueError as error:
+            return str(error)
+        return ""
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(B, num_classes)`, or of the groups, of images `(B, 3, H, W)` in [0, 1]."""
         return self.network(images)
@@ -106,7 +116,8 @@ class RobustnessEvaluator(LightningModule):
             (right both before and under attack), `broken_by` (a list, see `Outcome`), the
             distances `linf`, `l2` and `l1` of the adversarial image in [0, 1] pixel units, and
             `adversarial (B, 3, H, W)` in [0, 1]. With `part_map` also `clean_parts` and
-            `adversarial_parts (B, h, w)`, part ids at the finest level. Nothing without images.
+            `adversarial_parts (B, h, w)`, part ids at the finest level, if the model has parts.
+            Nothing without images.
 
         Raises:
             ValueError: if the model has another number of classes than the data.
@@ -140,7 +151,7 @@ class RobustnessEvaluator(LightningModule):
             "l1": torch.linalg.vector_norm(distance, 1, dim=1),
             "adversarial": adversarial,
         }
-        if "part_map" in batch:
+        if "part_map" in batch and not self.without_parts:
             outcome["clean_parts"] = self._part_ids(images)
             outcome["adversarial_parts"] = self._part_ids(adversarial)
         broken_by = [

@@ -81,7 +81,7 @@ class RobustnessRecords(Callback):
             if (unit.threat, unit.chunk) == (batch["threat"], batch["chunk"])
         )
         root = Path(trainer.default_root_dir)
-        if "part_map" in batch:
+        if "clean_parts" in outputs:
             maps = (outputs[name].numpy() for name in ("clean_parts", "adversarial_parts"))
             truth = batch["part_map"].cpu().numpy()
             write_part_counts(unit.part_record(root), batch["key"], truth, *maps)

@@ -113,10 +113,8 @@ def _parts(
 ) -> dict[str, Any]:
     if not data.annotations:
         return {"missing": "no part annotations of val images: give PINPP_VAL="}
-    try:
-        module.part_network()
-    except ValueError as error:
-        return {"missing": str(error)}
+    if module.without_parts:
+        return {"missing": module.without_parts}
     by_threat = {}
     attacked = [name for name in data.images if module.threats[name].norm is not None]
     for name in attacked:

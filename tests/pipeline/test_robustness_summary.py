@@ -12,6 +12,7 @@ from modules.attacks.threats import PGD, AutoAttack, Square
 from modules.mpm import MPM
 from pipeline.composite_iou import CompositeIoU, mean_iou
 from pipeline.robustness_summary import masking_warnings
+from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.evaluation_runs import evaluate_robustness
 
 
@@ -70,3 +71,12 @@ def test_part_maps_under_attack(shapes_root: Path, tmp_path: Path) -> None:
     assert parts["threats"]["pgd"]["parts"] == parts["parts"]
     with pytest.raises(ValueError, match="part_annotations: "):
         evaluate_robustness(tmp_path / "mpm", shapes_root, run, PartPGD(0.1, 3, 0.05), {"pgd": 7})
+
+
+def test_a_model_without_parts_is_attacked_all_the_same(shapes_root: Path, tmp_path: Path) -> None:
+    model = export_tiny_classifier(tmp_path / "plain", num_classes=3)
+    annotations = shapes_root / "val_parts"
+    evaluate_robustness(model, shapes_root, tmp_path / "run", part_annotations=annotations)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [row["name"] for row in summary["threats"]] == ["clean", "pgd"]
+    assert "keeps no bypass" in summary["parts"]["missing"]
