@@ -17,6 +17,7 @@ ORDER = (4, 1, 3, 7, 5, 8, 0, 6, 9, 2)  # of the palette: strong on white first
 COLOURS = ["#" + PALETTE[place].tobytes().hex() for place in ORDER]
 GREY = "#9aa3ab"
 MARKERS = "osD^vP*X"
+LINES = ("-", "--", ":", "-.")
 PANEL = (3.3, 2.6)  # inches
 
 
@@ -96,20 +97,21 @@ def draw_attacks(table: Table | None) -> str:
     if table is None:
         return ""
     names = ["all", *(column.title for column in table.columns[:-1])]
-    with svg_drawing(max(5.2, 1.1 * len(names)), PANEL[1] + 0.6) as drawing:
+    with svg_drawing(max(5.2, 1.1 * len(names)) + 3, PANEL[1] + 0.6) as drawing:
         panel = drawing.figure.subplots()
         for place, row in enumerate(table.rows):
             lost = np.cumsum([_value(cell) for cell in row.cells[:-1]])
             label = row.name
             line: dict[str, Any] = {
                 "color": COLOURS[place % len(COLOURS)],
+                "linestyle": LINES[place % len(LINES)],  # equal outcomes stay apart
                 "marker": "o",
                 "markersize": 3,
             }
             panel.plot(names, [100, *(100 - lost)], label=label, **line)
         panel.set_ylabel("standing after it, %")
         panel.set_ylim(0, 102)
-        _legend(drawing.figure, [panel])
+        drawing.figure.legend(loc="outside right upper", frameon=False)
     return drawing.uri
 
 

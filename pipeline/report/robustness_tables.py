@@ -140,7 +140,7 @@ def broken_table(evaluations: Sequence[Evaluation]) -> Table | None:
     columns = tuple(Column(STEPS.get(name, name)) for name in order)
     caption = (
         "Percent of the images that were wrong before any attack, that each attack in turn broke, "
-        "and that stand after all of them. Each attack sees only what stood those left of it."
+        "and that stand after all of them. Each attack sees only what withstood those left of it."
     )
     return Table("attacks", "Success of each attack", caption, columns, tuple(rows), of="threat")
 
