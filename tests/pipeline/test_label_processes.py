@@ -90,7 +90,8 @@ def test_stopped_run_leaves_whole_shards(
     number: signal.Signals,
     status: int,
 ) -> None:
-    process = start_labelling(label_root, tmp_path, devices, 1.5)
+    # slow enough that there is something to stop when the first signal is lost
+    process = start_labelling(label_root, tmp_path, devices, 4)
     await_shard(tmp_path, 0)
     for _ in range(3):  # Python drops an interrupt that comes within a callback
         os.killpg(process.pid, number)  # to its workers and the other process as well
