@@ -25,6 +25,7 @@ OBJECT_PARTS = torch.tensor([[True, True, True, False, False], [True, False, Fal
 # DDP starts further processes by running this file again, so it has to be one.
 SCRIPT = """
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -42,6 +43,7 @@ class Slow(Callback):
         time.sleep(float(sys.argv[4]))
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore interrupts
 torch.set_num_threads(1)
 root, run, devices = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 data = ImageNetShards(
