@@ -138,7 +138,9 @@ class Demo:
         values = (f"{quality[key]:.3f}" for key in ("miou_unfiltered", "miou_filtered"))
         parts.add_row("pseudo-label mIoU", *values)
         self.console.print(parts)
-        robustness = Table("", *MODELS.values(), title="Accuracy in % [95 % interval], l_inf 4/255")
+        robustness = Table(
+            "", *MODELS.values(), title="Accuracy in % [95 % interval], l_inf 4/255 unless named"
+        )
         rows: dict[str, list[str]] = {}
         for model in MODELS:
             summary = json.loads((self.runs / "evaluate" / model / "summary.json").read_text())
