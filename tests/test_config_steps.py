@@ -3,11 +3,16 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from PIL import Image
 
+from datamodules.object_groups import known_groups
 from pipeline.cli import PipelineCLI, main
+from pipeline.stage_outputs import write_json
+from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.commands import PROJECT, stage_args
 from tests.test_configs import CONFIGS, FILES, OVERLAYS
 
@@ -141,3 +146,52 @@ def test_evaluation_attacks_an_image(
     assert cli is not None
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert [threat["n"] for threat in summary["threats"]] == [1] * len(threats)
+
+
+@pytest.mark.parametrize("subset", ["pin11", "pin125"])
+def test_subset_overlay_attacks_its_own_images(subset: str, tmp_path: Path) -> None:
+    """Over `imagenet.yaml`: two categories of one super-category, one of another, one of none."""
+    group_of = known_groups("pin11")
+    first, other = (
+        [wnid for wnid, group in group_of.items() if group == wanted]
+        for wanted in sorted(set(group_of.values()))[:2]
+    )
+    names = [*first[:2], other[0], "n00000001"]
+    categories = [{"id": 1, "name": "part"}]
+    for index, name in enumerate(names):
+        image = Image.new("RGB", (40, 40), (40 * index, 90, 120))
+        for split in ("train", "val"):
+            folder = tmp_path / "imagenet" / split / name
+            folder.mkdir(parents=True)
+            image.save(folder / f"{name}_1.JPEG")
+        content = {"images": [], "annotations": [], "categories": categories}
+        write_json(tmp_path / "pinpp" / "json" / f"{name}.json", content)
+    write_json(tmp_path / "subsets.json", {"pin125": names[:3]})
+    model = export_tiny_classifier(tmp_path / "model", num_classes=4)
+    configs = PROJECT / "configs" / "evaluate"
+    main(
+        [
+            "evaluate",
+            "test",
+            f"-c={configs / 'imagenet.yaml'}",
+            f"-c={configs / f'{subset}.yaml'}",
+            f"--data.init_args.imagenet={tmp_path / 'imagenet'}",
+            f"--data.init_args.pinpp={tmp_path / 'pinpp'}",
+            f"--data.init_args.subsets={tmp_path / 'subsets.json'}",
+            f"--model.init_args.model={model}",
+            "--data.init_args.image_size=32",
+            "--data.init_args.resize=32",
+            "--data.init_args.num_workers=0",
+            f"--trainer.default_root_dir={tmp_path / 'run'}",
+            *ONE_PROCESS,
+        ]
+    )
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    found = [(threat["name"], threat["n"]) for threat in summary["threats"]]
+    assert found == [("clean", 3), ("linf_4", 3), ("linf_8", 3)]
+    records = pq.read_table(tmp_path / "run" / "records" / "clean").to_pylist()
+    labels = {row["key"].split("/")[0]: row["label"] for row in records}
+    by_group = [labels[name] for name in names[:3]]
+    assert len(labels) == 3
+    assert (by_group[0] == by_group[1]) == (subset == "pin11")
+    assert by_group[0] != by_group[2]

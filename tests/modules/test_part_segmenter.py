@@ -9,24 +9,22 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from modules.part_segmenter import PartSegmenter
+from tests.modules.tiny_segmenter import SIZES
 
 OBJECT_PARTS = torch.tensor([[True, True, True, False], [True, False, False, True]])
 
 
 def segmenter(**kwargs: object) -> PartSegmenter:
-    settings = {
-        "backbone": "test_resnet",
-        "fpn_channels": 16,
-        "mask_channels": (16,),
-        "box_head_dim": 16,
-        "min_size": 64,
-        "max_size": 64,
-        "anchor_sizes": (8, 16, 32, 48, 64),
-        "rpn_proposals": 30,
-        "rois_per_image": 16,
-        "detections_per_image": 10,
-        "warmup_steps": 2,
-    } | kwargs
+    settings = (
+        SIZES
+        | {
+            "rpn_proposals": 30,
+            "rois_per_image": 16,
+            "detections_per_image": 10,
+            "warmup_steps": 2,
+        }
+        | kwargs
+    )
     return PartSegmenter(OBJECT_PARTS, **settings)
 
 

@@ -7,14 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import timm
-import torch
 
 from datamodules.imagenet_folder import list_objects
-from modules.weights import export_timm
 from pipeline.cli import main
 from pipeline.report.evaluations import read_evaluation
 from pipeline.report.generalisation_tables import subset_tables
+from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.commands import PROJECT, stage_args
 
 THREATS = """{
@@ -25,20 +23,9 @@ linf_4: {class_path: modules.attacks.threats.AutoAttack, init_args: {eps: 0.0156
 @pytest.fixture(scope="module")
 def runs(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model and a file of subsets."""
-    torch.manual_seed(0)
     runs = tmp_path_factory.mktemp("runs")
     objects = list_objects(shapes_root / "imagenet")
-    model_args = {"channels": [8, 8, 16, 16]}
-    export_timm(
-        timm.create_model("resnet10t", num_classes=len(objects), **model_args),
-        runs / "stage3_mpm" / "export",
-        architecture="resnet10t",
-        model_args=model_args,
-        num_classes=len(objects),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        image_size=32,
-    )
+    export_tiny_classifier(runs / "stage3_mpm", num_classes=len(objects), image_size=32)
     subsets = {"pair": {objects[0]: "x", objects[1]: "x", objects[2]: "y"}, "every": objects}
     (runs / "subsets.json").write_text(json.dumps(subsets))
     return runs
