@@ -84,12 +84,12 @@ lint: $(READY)
 
 check-data: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(BIN)/python -m pipeline.check_data --imagenet $(IMAGENET) --pinpp $(PINPP) \
+	$(BIN)/python -m pipeline.annotations.check_data --imagenet $(IMAGENET) --pinpp $(PINPP) \
 	  $(if $(PINPP_VAL),--pinpp-val $(PINPP_VAL)) $(ARGS)
 
 data-statistics: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(BIN)/python -m pipeline.data_statistics --imagenet $(IMAGENET) --pinpp $(PINPP) \
+	$(BIN)/python -m pipeline.annotations.statistics --imagenet $(IMAGENET) --pinpp $(PINPP) \
 	  --out $(RUNS)/$(or $(NAME),data_statistics) $(ARGS)
 
 stage1-segmenter: $(READY)
@@ -112,13 +112,13 @@ label-report: $(READY)
 
 export-labels: $(READY)
 	$(call need,OUT)
-	$(BIN)/python -m pipeline.export_labels --labels $(RUNS)/$(or $(NAME),stage2_pseudolabels) \
+	$(BIN)/python -m pipeline.labelling.export_labels --labels $(RUNS)/$(or $(NAME),stage2_pseudolabels) \
 	  --format $(or $(FORMAT),coco) --out $(OUT) $(if $(IMAGENET),--imagenet $(IMAGENET)) \
 	  $(if $(PINPP),--pinpp $(PINPP)) $(ARGS)
 
 import-labels: $(READY)
 	$(call need,IMAGENET PINPP SOURCE)
-	$(BIN)/python -m pipeline.import_labels --format $(or $(FORMAT),coco) --source $(SOURCE) \
+	$(BIN)/python -m pipeline.labelling.import_labels --format $(or $(FORMAT),coco) --source $(SOURCE) \
 	  --out $(RUNS)/$(or $(NAME),stage2_pseudolabels) --imagenet $(IMAGENET) --pinpp $(PINPP) $(ARGS)
 
 stage3-mpm: $(READY)
@@ -127,7 +127,7 @@ stage3-mpm: $(READY)
 	  --data.init_args.labels=$(RUNS)/stage2_pseudolabels $(call folder,stage3_mpm) $(ARGS)
 
 export-model: $(READY)
-	$(BIN)/python -m pipeline.export_model --model $(MODEL) \
+	$(BIN)/python -m pipeline.export.export_model --model $(MODEL) \
 	  --out $(or $(OUT),$(RUNS)/export/$(notdir $(MODEL:%/=%))) $(ARGS)
 
 # Attacks first, then everything that is measured without one, where there is a configuration.
@@ -148,11 +148,11 @@ generalisation: $(READY)
 
 compare: $(READY)
 	$(call need,A B)
-	$(BIN)/python -m pipeline.compare_records --a $(A) --b $(B) $(ARGS)
+	$(BIN)/python -m pipeline.evaluation.compare_outcomes --a $(A) --b $(B) $(ARGS)
 
 human-alignment: $(READY)
 	$(call need,HUMANS)
-	$(BIN)/python -m pipeline.human_alignment --humans $(HUMANS) \
+	$(BIN)/python -m pipeline.evaluation.human_alignment --humans $(HUMANS) \
 	  --model $(RUNS)/evaluate/$(notdir $(MODEL:%/=%)) --out $(RUNS)/human_alignment $(ARGS)
 
 downstream-detection: $(READY)
@@ -172,12 +172,12 @@ report: $(READY)
 
 resize-images: $(READY)
 	$(call need,IMAGENET)
-	$(BIN)/python -m pipeline.resize_images --imagenet $(IMAGENET) \
+	$(BIN)/python -m pipeline.annotations.resize_images --imagenet $(IMAGENET) \
 	  --out $(RUNS)/$(or $(NAME),resized) $(ARGS)
 
 tiny-imagenet: $(READY)
 	$(call need,IMAGENET PINPP TINY)
-	$(BIN)/python -m pipeline.tiny_imagenet --imagenet $(IMAGENET) --pinpp $(PINPP) --tiny $(TINY) \
+	$(BIN)/python -m pipeline.annotations.tiny_imagenet --imagenet $(IMAGENET) --pinpp $(PINPP) --tiny $(TINY) \
 	  --out $(RUNS)/$(or $(NAME),t_pinpp) $(ARGS)
 
 estimate: $(READY)

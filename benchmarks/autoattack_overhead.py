@@ -30,10 +30,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor, nn
 
-from datamodules.robustness_sets import RobustnessSets
+from datamodules.robustness import RobustnessSets
 from modules.attacks.threats import PYAUTOATTACK_NORMS, AutoAttack
 from modules.robustness_evaluator import RobustnessEvaluator
-from pipeline.robustness_records import RobustnessRecords
+from pipeline.evaluation.robustness_records import RobustnessRecords
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data" / "cifar_check"
 EXAMPLE = Path(pyautoattack.__path__[0]) / "examples" / "model_test.pt"

@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from datamodules.part_shapes import render_part_shapes
-from pipeline.check_data import check_data, result
+from datamodules.part_shapes.part_shapes import render_part_shapes
+from pipeline.annotations.check_data import check_data, result
 
 
 def multiply(shapes: Path, root: Path, files: int, masks: int) -> None:

@@ -32,17 +32,17 @@ from torch import Tensor
 from torchvision.transforms import ColorJitter
 from torchvision.transforms import functional as TF
 
-from datamodules.composite_store import CompositeStore, write_composites
-from datamodules.device_augmentation import MEAN, augment
-from datamodules.label_png import write_png
-from datamodules.part_crops import PartSupervisedImages, random_crop
-from datamodules.part_labels import ImageParts
-from datamodules.part_masks import composite
-from datamodules.part_shapes import render_part_shapes
-from datamodules.part_vocabulary import PartVocabulary
-from datamodules.pinpp import read_annotations
-from datamodules.resized_store import ResizedStore, Settings
-from pipeline.resize_images import resize_images
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.annotations.pinpp import read_annotations
+from datamodules.images.device_augmentation import MEAN, augment
+from datamodules.images.resized_store import ResizedStore, Settings
+from datamodules.labels.composite_store import CompositeStore, write_composites
+from datamodules.labels.part_crops import PartSupervisedImages, random_crop
+from datamodules.labels.png import write_png
+from datamodules.masks.part_labels import ImageParts
+from datamodules.masks.part_masks import composite
+from datamodules.part_shapes.part_shapes import render_part_shapes
+from pipeline.annotations.resize_images import resize_images
 
 SIZE, STRIDE, MIN_SCALE, JITTER = 224, 8, 0.08, 0.1
 STD = (0.229, 0.224, 0.225)

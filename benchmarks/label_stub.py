@@ -13,7 +13,7 @@ from torch import Tensor
 from datamodules.imagenet_shards import ImageNetShards
 from modules.part_segmenter import PartSegmenter
 from modules.pseudo_label_writer import PseudoLabelWriter
-from pipeline.label_shards import LabelShards
+from pipeline.labelling.shard_callback import LabelShards
 
 SOURCES = 16  # distinct pictures; a file takes about 65,000 hard links
 PER_OBJECT = 1000

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from datamodules.part_labels import ImageParts, decode_masks, encode_mask
-from datamodules.part_shapes import render_part_shapes
-from datamodules.part_vocabulary import PartVocabulary
-from datamodules.pinpp import read_annotations
-from datamodules.segmentations import run_lengths
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.annotations.pinpp import read_annotations
+from datamodules.masks.part_labels import ImageParts, decode_masks, encode_mask
+from datamodules.masks.segmentations import run_lengths
+from datamodules.part_shapes.part_shapes import render_part_shapes
 
 PHOTOGRAPHS = Path(__file__).parent.parent.parent / "shared" / "data" / "parts_mini"
 SHARD = 1000  # rows of a Parquet file

@@ -28,14 +28,14 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from datamodules.composite_store import CompositeStore, write_composites
-from datamodules.label_png import write_png
-from datamodules.part_crops import random_crop
-from datamodules.part_labels import ImageParts
-from datamodules.part_masks import composite
-from datamodules.part_vocabulary import PartVocabulary
-from datamodules.pseudo_labels import from_table, read_shard
-from pipeline.shard_writer import write_shard
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.labels.composite_store import CompositeStore, write_composites
+from datamodules.labels.part_crops import random_crop
+from datamodules.labels.png import write_png
+from datamodules.labels.pseudo_labels import from_table, read_shard
+from datamodules.masks.part_labels import ImageParts
+from datamodules.masks.part_masks import composite
+from pipeline.labelling.shard_writer import write_shard
 
 SIZE, STRIDE = 224, 8
 Crop = tuple[np.ndarray, np.ndarray]

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import horizontal_flip, resize
 
-from datamodules.annotated_images import read_annotated
-from datamodules.coco_boxes import CocoBoxes, annotation_file, read_annotations
-from datamodules.detection_loaders import DetectionLoaders
+from datamodules.detection.annotated_images import read_annotated
+from datamodules.detection.coco_boxes import CocoBoxes, annotation_file, read_annotations
+from datamodules.detection.detection_loaders import DetectionLoaders
 
 
 class CocoDataset(Dataset[dict[str, Any]]):

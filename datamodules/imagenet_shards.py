@@ -18,10 +18,10 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.imagenet_folder import list_images, read_image
-from datamodules.part_vocabulary import PartVocabulary
-from datamodules.pseudo_labels import SCHEMA
-from datamodules.shard_claims import ShardClaims
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.images.imagenet_folder import list_images, read_image
+from datamodules.labels.pseudo_labels import SCHEMA
+from datamodules.labels.shard_claims import ShardClaims
 
 # A batch before it is decoded: shard, position of its first image in it, keys and labels.
 BatchIndex = tuple[int, int, list[str], list[int]]

@@ -20,18 +20,23 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.composite_store import FORMAT, CompositeStore, composite_batch, write_batches
-from datamodules.device_augmentation import augment
-from datamodules.image_crops import Resampling
-from datamodules.imagenet_folder import list_images
-from datamodules.part_crops import PartSupervisedImages
-from datamodules.part_labels import ImageParts
-from datamodules.part_vocabulary import PartVocabulary
-from datamodules.pinpp import read_annotations
-from datamodules.pseudo_labels import label_files, read_shard
-from datamodules.recognition import RecognitionImages, balanced_order
-from datamodules.resized_store import ResizedStore
-from datamodules.sampling import EpochSampler
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.annotations.pinpp import read_annotations
+from datamodules.images.device_augmentation import augment
+from datamodules.images.image_crops import Resampling
+from datamodules.images.imagenet_folder import list_images
+from datamodules.images.recognition import RecognitionImages, balanced_order
+from datamodules.images.resized_store import ResizedStore
+from datamodules.images.sampling import EpochSampler
+from datamodules.labels.composite_store import (
+    FORMAT,
+    CompositeStore,
+    composite_batch,
+    write_batches,
+)
+from datamodules.labels.part_crops import PartSupervisedImages
+from datamodules.labels.pseudo_labels import label_files, read_shard
+from datamodules.masks.part_labels import ImageParts
 
 
 class PartSupervisedData(LightningDataModule):
@@ -57,7 +62,7 @@ class PartSupervisedData(LightningDataModule):
         random_erasing: probability of erasing a rectangle of a training image.
         resampling: which library resizes training images, see `image_crops.read_crop`.
         resized: folder of smaller copies of the training images, made by
-            `pipeline.resize_images`; None reads the originals.
+            `pipeline.annotations.resize_images`; None reads the originals.
         val_resize: shorter side of validation images before the centre crop, in pixels.
         val_images: size of the class-balanced validation subset.
         batch_size: images in a batch of one process.

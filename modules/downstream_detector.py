@@ -12,12 +12,12 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
 from modules.attacks.detection_attacks import DetectionPGD, ascend
-from modules.box_ap import BoxAP
-from modules.detector_sources import checkpoint_of, open_backbone
-from modules.images import as_float
+from modules.metrics.box_ap import BoxAP
 from modules.networks.detector import ClassifierPyramid, faster_rcnn
-from modules.optimisation import multistep
-from modules.weight_files import load_checkpoint, load_strictly
+from modules.networks.images import as_float
+from modules.optimisation.schedules import multistep
+from modules.state_dicts.weight_files import load_checkpoint, load_strictly
+from modules.weights.detector_sources import checkpoint_of, open_backbone
 
 CLEAN, FIGURES = "clean", ("AP", "AP50")
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from modules.networks.class_groups import largest_logits
-from modules.weights import load_classifier
+from modules.weights.classifier_folder import load_classifier
 
 
 class GeneralisationEvaluator(LightningModule):

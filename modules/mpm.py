@@ -17,14 +17,14 @@ from modules.attacks.folding import folded
 from modules.attacks.noise import image_generators
 from modules.attacks.pgd import PGD
 from modules.attacks.statistics import StatisticsMode, attacked
-from modules.images import as_float
 from modules.losses.adversarial import AdversarialCrossEntropy, Trades
+from modules.losses.mask_classes import Supervision, mask_classes, mask_labels
 from modules.losses.part_focal import PartFocalLoss
-from modules.mask_classes import Supervision, mask_classes, mask_labels
+from modules.networks.images import as_float
 from modules.networks.structures import Structure, build_network
-from modules.optimisation import by_step, decay_groups, warmup_cosine
-from modules.weight_import import load_initial_weights
-from modules.weights import export_network
+from modules.optimisation.schedules import by_step, decay_groups, warmup_cosine
+from modules.weights.classifier_folder import export_network
+from modules.weights.initial_weights import load_initial_weights
 
 
 class MPM(LightningModule):

@@ -10,12 +10,12 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from modules.coco_ap import CocoMaskAP, MaskMetrics
-from modules.images import as_float
-from modules.layer_decay import parameter_groups
+from modules.metrics.coco_ap import CocoMaskAP, MaskMetrics
+from modules.networks.images import as_float
 from modules.networks.part_roi_heads import Detections
 from modules.networks.segmenter_engines import segmenter_network
-from modules.optimisation import by_step, cosine, multistep
+from modules.optimisation.parameter_groups import parameter_groups
+from modules.optimisation.schedules import by_step, cosine, multistep
 
 UNFILTERED, FILTERED = "", "_filtered"
 

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from modules.flip_augmentation import merge_views
+from modules.networks.flip_augmentation import merge_views
 from modules.part_segmenter import PartSegmenter
 
 

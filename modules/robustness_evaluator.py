@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from modules.attacks.gradient_paths import judgment_blocks
 from modules.attacks.threats import Threat
 from modules.attacks.traced_autoattack import STANDING, WRONG_BEFORE
-from modules.classifier_sources import open_classifier, with_parts
 from modules.networks.class_groups import ClassGroups
 from modules.networks.part_network import PartNetwork
+from modules.weights.classifier_sources import open_classifier, with_parts
 
 
 class RobustnessEvaluator(LightningModule):

@@ -4,7 +4,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from pipeline.error_exit import error_exit
+from pipeline.runs.error_exit import error_exit
 
 PROJECT = Path(__file__).resolve().parent.parent
 

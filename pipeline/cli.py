@@ -11,20 +11,20 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 # Imported so that configurations can name the classes by their bare names.
 from datamodules.coco_detection import CocoDetectionData  # noqa: F401
-from datamodules.detection import PartDetectionData  # noqa: F401
-from datamodules.generalisation_sets import GeneralisationSets  # noqa: F401
+from datamodules.generalisation import GeneralisationSets  # noqa: F401
 from datamodules.imagenet_shards import ImageNetShards  # noqa: F401
+from datamodules.part_detection import PartDetectionData  # noqa: F401
 from datamodules.part_supervised import PartSupervisedData  # noqa: F401
-from datamodules.robustness_sets import RobustnessSets  # noqa: F401
+from datamodules.robustness import RobustnessSets  # noqa: F401
 from modules.downstream_detector import DownstreamDetector  # noqa: F401
 from modules.generalisation_evaluator import GeneralisationEvaluator  # noqa: F401
 from modules.mpm import MPM  # noqa: F401
 from modules.part_segmenter import PartSegmenter  # noqa: F401
 from modules.pseudo_label_writer import PseudoLabelWriter  # noqa: F401
 from modules.robustness_evaluator import RobustnessEvaluator  # noqa: F401
-from pipeline.label_progress import LabelProgressBar
-from pipeline.label_shards import closes_run
-from pipeline.stage_outputs import (
+from pipeline.labelling.progress import LabelProgressBar
+from pipeline.labelling.shard_callback import closes_run
+from pipeline.runs.stage_outputs import (
     StageOutputs,
     is_complete,
     mark_complete,

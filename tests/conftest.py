@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.part_shapes import render_part_shapes
+from datamodules.part_shapes.part_shapes import render_part_shapes
 
 # Sums of floats depend on the number of threads: the same here as in the processes that
 # tests start, where runs are compared bit by bit.

@@ -9,9 +9,9 @@ import torch
 import yaml
 from PIL import Image
 
-from datamodules.object_groups import known_groups
+from datamodules.evaluation.object_groups import known_groups
 from pipeline.cli import PipelineCLI, main
-from pipeline.stage_outputs import write_json
+from pipeline.runs.stage_outputs import write_json
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.commands import PROJECT, stage_args
 from tests.test_configs import CONFIGS, FILES, OVERLAYS

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datamodules.imagenet_folder import read_image
+from datamodules.images.imagenet_folder import read_image
 
 OVERLAY_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 HOW_TO_GET = (

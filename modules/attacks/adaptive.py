@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from modules.attacks.balls import Norm, project, random_start, steepest
 from modules.attacks.threats import Threat
-from modules.networks.part_bypass import PartLevel
+from modules.losses.part_level import PartLevel
 
 
 class PartPGD(Threat):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from modules.networks.part_bypass import PartLevel
+from modules.losses.part_level import PartLevel
 
 # Pixels whose logits are held at once: 10 MB of 3,309 classes on a CPU, near its caches; on a GPU
 # fewer and larger products.

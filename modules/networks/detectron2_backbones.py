@@ -14,7 +14,7 @@ from detectron2.modeling.backbone import Backbone, BasicStem, ResNet
 from detectron2.modeling.backbone.swin import SwinTransformerBlock
 from torch import Tensor, nn
 
-from modules.weight_files import load_checkpoint, load_strictly
+from modules.state_dicts.weight_files import load_checkpoint, load_strictly
 
 # embed_dim, depths, num_heads, drop_path_rate (Liu et al. 2021; "test" is for trials)
 SWIN: dict[str, tuple[int, tuple[int, ...], tuple[int, ...], float]] = {

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modules.losses.part_level import PartLevel
 from modules.networks.normalisation import Normalise
-from modules.networks.part_bypass import PartLevel
 from modules.networks.part_network import PartNetwork
 from modules.networks.two_stage import MEAN, STD, BackboneSegmenter
 

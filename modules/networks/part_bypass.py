@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from modules.losses.part_level import PartLevel
 
 
 class SeparableConv(nn.Module):
@@ -27,25 +29,6 @@ class SeparableConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps `(B, in_channels, h, w)` to `(B, out_channels, h, w)`."""
         return self.pointwise(self.depthwise(x))
-
-
-class PartLevel(NamedTuple):
-    """One supervised resolution before its last projection.
-
-    Logits are `F.conv2d(features, weight[..., None, None])`; the loss takes the two apart, so
-    that `(B, K + 1, h, w)` need not exist.
-
-    Attributes:
-        features: `(B, C, h, w)`.
-        weight: `(K + 1, C)`.
-    """
-
-    features: Tensor
-    weight: Tensor
-
-    def logits(self) -> Tensor:
-        """Part logits `(B, K + 1, h, w)`."""
-        return F.conv2d(self.features, self.weight[..., None, None])
 
 
 class PartBypass(nn.Module):

@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from modules.networks.part_bypass import PartBypass, PartLevel
+from modules.losses.part_level import PartLevel
+from modules.networks.part_bypass import PartBypass
 from modules.networks.recogniser import Recogniser
 from modules.networks.simple_pyramid import SimplePyramid
 

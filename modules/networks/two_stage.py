@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.losses.part_level import PartLevel
 from modules.networks.normalisation import Normalise
-from modules.networks.part_bypass import PartLevel, SeparableConv
+from modules.networks.part_bypass import SeparableConv
 from modules.networks.part_network import PartNetwork
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

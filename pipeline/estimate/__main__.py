@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.__main__ import one_line
-from pipeline.error_exit import error_exit
 from pipeline.estimate.measure import Estimate, estimate
+from pipeline.runs.error_exit import error_exit
 
 
 def show(result: Estimate, console: Console) -> None:

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from modules.mpm import MPM
-from pipeline.flops import flop_counter
+from pipeline.export.inference_cost import flop_counter
 
 
 class PhasedSteps(Callback):

@@ -11,9 +11,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from datamodules.part_labels import ImageParts
-from datamodules.part_vocabulary import PartVocabulary
-from pipeline.error_exit import error_exit
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.atomic_files import write_text
+from datamodules.masks.part_labels import ImageParts
 from pipeline.label_report.charts import (
     draw_calibration,
     draw_histograms,
@@ -25,8 +25,8 @@ from pipeline.label_report.pictures import GalleryRow, choose_images, draw_galle
 from pipeline.label_report.scan import LabelTotals, scan_labels, shards_of
 from pipeline.label_report.summary import summarise
 from pipeline.label_report.truth import held_out
-from pipeline.stage_outputs import read_manifest, write_json
-from pipeline.whole_files import write_text
+from pipeline.runs.error_exit import error_exit
+from pipeline.runs.stage_outputs import read_manifest, write_json
 
 THRESHOLDS = tuple(float(score) for score in np.arange(20) / 20)
 PER_GALLERY = 6

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from pipeline.report.palette import PALETTE
-from pipeline.report.svg_drawing import svg_drawing
+from pipeline.drawing.charts import svg_drawing
+from pipeline.drawing.palette import PALETTE
 
 NAMED_OBJECTS = 40  # more categories than this are drawn as one curve
 BLUE, ORANGE, GREEN, GREY = (*("#" + PALETTE[i].tobytes().hex() for i in (4, 1, 3)), "#9aa3ab")

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from datamodules.part_labels import ImageParts, PartInstance
-from datamodules.part_masks import composite
-from datamodules.part_vocabulary import PartVocabulary
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.masks.part_labels import ImageParts, PartInstance
+from datamodules.masks.part_masks import composite
 from pipeline.label_report.matching import PartMatches
 
 

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from datamodules.part_labels import ImageParts
+from datamodules.masks.part_labels import ImageParts
 
 MAX_DETECTIONS = 100  # per image and part, COCO's convention
 

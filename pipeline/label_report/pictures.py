@@ -10,15 +10,15 @@ from urllib.parse import quote
 
 import numpy as np
 
-from datamodules.imagenet_folder import read_image
-from datamodules.part_labels import ImageParts
-from datamodules.part_masks import composite
-from datamodules.part_vocabulary import PartVocabulary
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.images.imagenet_folder import read_image
+from datamodules.masks.part_labels import ImageParts
+from datamodules.masks.part_masks import composite
+from pipeline.drawing.palette import part_colours
+from pipeline.drawing.part_overlays import legend_of, show_parts
 from pipeline.label_report.compare import ImageQuality, keep_confident
 from pipeline.label_report.scan import read_rows
 from pipeline.report.build import data_uri
-from pipeline.report.figures import legend_of, show_parts
-from pipeline.report.palette import part_colours
 
 SIDE = 288  # pixels
 THUMBNAIL = 144  # pixels

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from datamodules.part_labels import ImageParts
-from datamodules.part_vocabulary import PartVocabulary
-from datamodules.pseudo_labels import SCHEMA, from_table
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.labels.pseudo_labels import SCHEMA, from_table
+from datamodules.masks.part_labels import ImageParts
+from pipeline.drawing.samples import label_files
 from pipeline.label_report.compare import LabelComparison
-from pipeline.report.samples import label_files
 
 ROWS = 512  # read at a time
 SCORE_BINS = 20

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from datamodules.part_labels import ImageParts
-from datamodules.part_vocabulary import PartVocabulary
-from datamodules.pinpp import read_annotations, read_split, split_annotations
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.annotations.pinpp import read_annotations, read_split, split_annotations
+from datamodules.masks.part_labels import ImageParts
 
 
 def held_out(

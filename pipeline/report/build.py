@@ -7,8 +7,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline.error_exit import error_exit
-from pipeline.flops import inference_cost
+from datamodules.files.atomic_files import write_text
+from pipeline.drawing.charts import svg_uri
+from pipeline.export.inference_cost import inference_cost
 from pipeline.report import generalisation_tables as general
 from pipeline.report import result_charts
 from pipeline.report import robustness_tables as robust
@@ -25,9 +26,8 @@ from pipeline.report.exports import download_links, write_tables
 from pipeline.report.facts import StageFacts, label_facts, stage_facts
 from pipeline.report.pictures import data_uri, example_gallery, mask_gallery
 from pipeline.report.segmenter import category_results, segmenter_rows, segmenter_table
-from pipeline.report.svg_drawing import svg_uri
-from pipeline.stage_outputs import read_manifest
-from pipeline.whole_files import write_text
+from pipeline.runs.error_exit import error_exit
+from pipeline.runs.stage_outputs import read_manifest
 
 __all__ = ["build_report", "data_uri", "main"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from io import StringIO
 from pathlib import Path
 
+from datamodules.files.atomic_files import write_text
 from pipeline.report.cells import Cell, Column, Table
-from pipeline.whole_files import write_text
 
 DASH = "\N{EN DASH}"
 LATEX_SIGNS = {

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from pipeline.report.samples import label_files
-from pipeline.stage_outputs import read_manifest
+from pipeline.drawing.samples import label_files
+from pipeline.runs.stage_outputs import read_manifest
 
 SUMMARISED = (
     "max_epochs",

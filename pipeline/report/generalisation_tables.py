@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.corruption_errors import mean_corruption_error
 from datamodules.corruptions import CORRUPTIONS, SEVERITIES
-from datamodules.human_stimuli import EXPERIMENTS
+from datamodules.evaluation.corruption_errors import mean_corruption_error
+from datamodules.evaluation.human_stimuli import EXPERIMENTS
 from pipeline import published
 from pipeline.report.cells import Cell, Column, Row, Table, published_row, share_cell
 from pipeline.report.evaluations import Evaluation, threat_title
@@ -183,7 +183,7 @@ def human_table(
         evaluations: Evaluated models.
         alignment: Rows of `human_alignment.json` by name.
     """
-    reason = "not run: python -m pipeline.human_alignment, needs the decisions on the DIN images"
+    reason = "not run: python -m pipeline.evaluation.human_alignment, needs the decisions on the DIN images"
     rows = []
     for name in dict.fromkeys([*(one.name for one in evaluations), *alignment]):
         entry = alignment.get(name, {})

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datamodules.part_vocabulary import PartVocabulary
-from modules.classifier_sources import open_classifier, with_parts
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from modules.weights.classifier_sources import open_classifier, with_parts
 
 
 def predict_parts(model: Path, images: np.ndarray) -> np.ndarray:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datamodules.part_vocabulary import PartVocabulary
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from pipeline.drawing.palette import part_colours
+from pipeline.drawing.part_overlays import legend_of, show_parts
+from pipeline.drawing.samples import pick_samples
 from pipeline.report.evaluations import Evaluation
 from pipeline.report.examples import ExamplePair, read_examples
-from pipeline.report.figures import legend_of, show_parts
-from pipeline.report.palette import part_colours
 from pipeline.report.part_maps import find_model, find_vocabulary, predict_parts
-from pipeline.report.samples import pick_samples
 
 GALLERY_SIDE = 288  # pixels
 EXAMPLE_SIDE = 160  # pixels

@@ -8,10 +8,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.drawing.charts import svg_drawing
+from pipeline.drawing.palette import PALETTE
 from pipeline.report.cells import Cell, Table
 from pipeline.report.evaluations import NORMS, Evaluation, ThreatResult
-from pipeline.report.palette import PALETTE
-from pipeline.report.svg_drawing import svg_drawing
 
 ORDER = (4, 1, 3, 7, 5, 8, 0, 6, 9, 2)  # of the palette: strong on white first
 COLOURS = ["#" + PALETTE[place].tobytes().hex() for place in ORDER]

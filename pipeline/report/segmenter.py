@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import category_tables as categories
 from pipeline import published
-from pipeline.category_tables import extremes
 from pipeline.report.cells import Cell, Column, Row, Table, published_row
 from pipeline.report.facts import read_json
+from pipeline.validation import category_tables as categories
+from pipeline.validation.category_tables import extremes
 
 COLUMNS = {
     "AP": "segm_AP",

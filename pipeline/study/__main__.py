@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from pipeline.__main__ import one_line
-from pipeline.error_exit import error_exit
+from pipeline.runs.error_exit import error_exit
 from pipeline.study.commands import StudyCommands, find_data
 from pipeline.study.document import write_document
 from pipeline.study.plot import draw_study

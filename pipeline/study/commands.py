@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.part_shapes import render_part_shapes
-from pipeline.stage_outputs import sha256, write_json
+from datamodules.part_shapes.part_shapes import render_part_shapes
+from pipeline.runs.stage_outputs import sha256, write_json
 from pipeline.study.rows import Row
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"

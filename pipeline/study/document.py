@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from datamodules.files.atomic_files import write_text
 from pipeline.published import SCALE_NOTE
 from pipeline.study.results import THREATS, Result
 from pipeline.study.rows import CLAIMS, Row
 from pipeline.study.summary import Mean, over_seeds, paired_difference, verdict
-from pipeline.whole_files import write_text
 
 NOTES = "<!-- What follows is kept when this page is written anew. -->"
 NOT_RUN = "not run"

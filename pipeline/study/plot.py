@@ -9,10 +9,10 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from datamodules.files.atomic_files import written_whole
 from pipeline.study.results import THREATS, Result
 from pipeline.study.rows import Row
 from pipeline.study.summary import accuracies, over_seeds
-from pipeline.whole_files import written_whole
 
 COLOURS = {"vanilla": "#d55e00", "mpm": "#0072b2"}
 OTHER = "#555555"

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pipeline.flops import inference_cost
-from pipeline.stage_outputs import read_manifest, sha256, write_json
+from datamodules.files.atomic_files import write_text
+from pipeline.export.inference_cost import inference_cost
+from pipeline.runs.stage_outputs import read_manifest, sha256, write_json
 from pipeline.study.commands import StudyCommands
 from pipeline.study.rows import Row
-from pipeline.whole_files import write_text
 
 THREATS = {
     "clean": "clean",

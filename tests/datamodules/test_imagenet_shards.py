@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.imagenet_folder import list_images
 from datamodules.imagenet_shards import (
     MADE_OF,
     ImageNetShards,
@@ -18,8 +17,9 @@ from datamodules.imagenet_shards import (
     shard_is_complete,
     shard_path,
 )
-from datamodules.part_labels import ImageParts, PartInstance
-from datamodules.pseudo_labels import to_table
+from datamodules.images.imagenet_folder import list_images
+from datamodules.labels.pseudo_labels import to_table
+from datamodules.masks.part_labels import ImageParts, PartInstance
 
 OBJECTS = ("ant", "bee")
 

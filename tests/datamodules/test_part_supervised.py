@@ -8,16 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.composite_store import CompositeStore, write_composites
-from datamodules.part_crops import random_crop
-from datamodules.part_labels import ImageParts
-from datamodules.part_masks import composite
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.annotations.pinpp import read_annotations
+from datamodules.images.resized_store import Settings
+from datamodules.labels.composite_store import CompositeStore, write_composites
+from datamodules.labels.part_crops import random_crop
+from datamodules.labels.pseudo_labels import to_table
+from datamodules.masks.part_labels import ImageParts
+from datamodules.masks.part_masks import composite
 from datamodules.part_supervised import PartSupervisedData
-from datamodules.part_vocabulary import PartVocabulary
-from datamodules.pinpp import read_annotations
-from datamodules.pseudo_labels import to_table
-from datamodules.resized_store import Settings
-from pipeline.resize_images import resize_images
+from pipeline.annotations.resize_images import resize_images
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_weak_pseudo_labels_are_left_out(
 def test_store_survives_more_rows_than_a_batch(
     tmp_path: Path, truth: list[ImageParts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datamodules.composite_store.ROWS_PER_BATCH", 5)
+    monkeypatch.setattr("datamodules.labels.composite_store.ROWS_PER_BATCH", 5)
     write_composites(tmp_path / "store.arrow", truth, ())
     store = CompositeStore(tmp_path / "store.arrow")
     assert [key for key, _ in store.images()] == [row.key for row in truth]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from modules.flip_augmentation import mirror
+from modules.networks.flip_augmentation import mirror
 from modules.pseudo_label_writer import PseudoLabelWriter, encode_record
 from tests.modules.tiny_segmenter import save_tiny_segmenter
 

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, Trainer
 
 from modules.attacks.threats import PGD, Clean
 from modules.robustness_evaluator import RobustnessEvaluator
-from modules.weights import load_classifier
+from modules.weights.classifier_folder import load_classifier
 from tests.modules.tiny_classifier import export_tiny_classifier
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import timm
 import torch
 
-from modules.weights import export_timm
+from modules.weights.classifier_folder import export_timm
 
 MODEL_ARGS = {"channels": [8, 8, 16, 16]}
 

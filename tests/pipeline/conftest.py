@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.cli import main
 from tests.pipeline.commands import SUBCOMMANDS, stage_args
-from tests.pipeline.labelling import make_label_root, predict
+from tests.pipeline.labelling.label_world import make_label_root, predict
 
 
 @pytest.fixture(scope="session")

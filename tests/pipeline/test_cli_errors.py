@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.pseudo_labels import read_labels
+from datamodules.labels.pseudo_labels import read_labels
 from pipeline.cli import main
 from tests.pipeline.commands import run, stage_args
 

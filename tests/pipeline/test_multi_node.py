@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.imagenet_folder import list_images
-from datamodules.pseudo_labels import read_labels
+from datamodules.images.imagenet_folder import list_images
+from datamodules.labels.pseudo_labels import read_labels
 from tests.pipeline.commands import PROJECT, stage_args, start_python
 
 SLURM = sorted((PROJECT / "configs" / "slurm").glob("*.sh"))

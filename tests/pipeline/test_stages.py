@@ -11,11 +11,11 @@ import pytest
 import timm
 import torch
 
-from datamodules.imagenet_folder import list_images
-from datamodules.pseudo_labels import read_labels
+from datamodules.images.imagenet_folder import list_images
+from datamodules.labels.pseudo_labels import read_labels
 from modules.mpm import MPM
-from modules.weight_files import read_state
-from modules.weights import load_classifier
+from modules.state_dicts.weight_files import read_state
+from modules.weights.classifier_folder import load_classifier
 from pipeline.cli import main
 from tests.pipeline.commands import run, stage_args, start
 

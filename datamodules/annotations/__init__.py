@@ -1,0 +1,1 @@
+"""Part annotations on disk: PartImageNet++ and PartImageNet, their vocabulary and checks."""

@@ -1,0 +1,1 @@
+"""Boxes and annotated images for the detectors."""

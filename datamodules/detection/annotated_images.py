@@ -1,0 +1,29 @@
+"""Images whose annotation says how large they are."""
+
+from pathlib import Path
+
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from datamodules.images.imagenet_folder import read_image
+
+
+def read_annotated(path: Path, height: int, width: int) -> Tensor:
+    """Decodes an image, uint8 `(3, height, width)`.
+
+    Args:
+        path: image file.
+        height: what its annotation says, in pixels.
+        width: the same.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be decoded or has another size.
+    """
+    picture = read_image(path)
+    if picture.size != (width, height):
+        raise ValueError(
+            f"{path} is {picture.width}x{picture.height}, its annotation says "
+            f"{width}x{height} (width x height): correct one of them"
+        )
+    return pil_to_tensor(picture)

@@ -1,0 +1,1 @@
+"""What evaluations measure on: attack chunks, corruptions, shifts, biases, people."""

@@ -1,0 +1,169 @@
+"""ImageNet-C as evaluation sets: the published folders, or val images corrupted on the fly."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.corruptions import CORRUPTIONS, SEVERITIES, corrupt, corruption_seed
+from datamodules.corruptions.digital import through_jpeg
+from datamodules.corruptions.frost_overlays import overlay_problem
+from datamodules.evaluation.attack_batches import to_pixels
+from datamodules.evaluation.evaluation_sets import (
+    EvaluationSet,
+    EvaluationSetting,
+    EvaluationSource,
+    MissingSet,
+)
+from datamodules.evaluation.ood_sets import FolderSet
+from datamodules.images.imagenet_folder import list_images, read_image
+
+SMALLEST = 32
+PUBLISHED_QUALITY = 85
+
+
+class GeneratedCorruption(EvaluationSet):
+    """The val images under one corruption in one severity, made when they are asked for.
+
+    Args:
+        corruption: one of `CORRUPTIONS`.
+        severity: 1 to 5.
+        items: pairs of key (path below `val/`) and label.
+        setting: gives folder, input size and seed.
+        frost_images: folder of the frost overlays; None takes those of `imagecorruptions`.
+        as_jpeg: pass images through a JPEG of quality 85, as the published files were.
+    """
+
+    def __init__(
+        self,
+        corruption: str,
+        severity: int,
+        items: Sequence[tuple[str, int]],
+        setting: EvaluationSetting,
+        frost_images: Path | None,
+        as_jpeg: bool,
+    ) -> None:
+        self.name = f"{corruption}/{severity}"
+        self.table = "corruptions"
+        self.corruption = corruption
+        self.severity = severity
+        self.split = setting.imagenet / "val"
+        self.resize = setting.resize
+        self.image_size = setting.image_size
+        self.seed = setting.seed
+        self.frost_images = frost_images
+        self.as_jpeg = as_jpeg
+        self.settings: Mapping[str, Any] = {"generated": True, "as_jpeg": as_jpeg}
+        self._items = items
+
+    def items(self) -> Sequence[tuple[str, int]]:
+        """Pairs of key and label, in the order given."""
+        return self._items
+
+    def image(self, key: str) -> Tensor:
+        """Resized, cropped about the centre, corrupted: uint8 `(3, image_size, image_size)`.
+
+        The draws depend on seed, key, corruption and severity alone.
+        """
+        pixels = to_pixels(read_image(self.split / key), self.resize, self.image_size)
+        clean = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+        seed = corruption_seed(self.seed, key, self.corruption, self.severity)
+        image = corrupt(clean, self.corruption, self.severity, seed, self.frost_images)
+        if self.as_jpeg:
+            image = through_jpeg(image, PUBLISHED_QUALITY, optimize=True)
+        return torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous()
+
+
+class Corruptions(EvaluationSource):
+    """The 15 corruptions of ImageNet-C in 5 severities: 75 sets `<corruption>/<severity>`.
+
+    Images are corrupted after resizing and cropping, as in the PartImageNet++ paper's code. The
+    published files differ in three ways: resized with Pillow's bilinear filter, drawn without a
+    seed, and saved as JPEG of quality 85; `as_jpeg` does the last.
+
+    Args:
+        folder: the published ImageNet-C, with `<corruption>/<severity>/<object>/`, alone or
+            below the folders of its archives (`blur/defocus_blur/...`); None makes the images
+            from `val/`. Published files are of 224 px and used as they are, for another input
+            size resized.
+        frost_images: folder with the published frost1.png to frost5.jpg; None takes those of an
+            installed `imagecorruptions`.
+        as_jpeg: pass generated images through a JPEG of quality 85.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        frost_images: Path | None = None,
+        as_jpeg: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.frost_images = frost_images
+        self.as_jpeg = as_jpeg
+
+    def sets(self, setting: EvaluationSetting) -> list[EvaluationSet]:
+        """The 75 sets in the published order; those that cannot be measured say why.
+
+        Raises:
+            ValueError: if `val/` holds a category that `train/` does not.
+        """
+        problems = self._problems(setting)
+        val = setting.imagenet / "val"
+        items: Sequence[tuple[str, int]] = []
+        if self.folder is None and not all(problems.values()):
+            items = list_images(val)
+        return [
+            MissingSet(f"{name}/{severity}", "corruptions", problems[name])
+            if problems[name]
+            else self._set(name, severity, items, setting)
+            for name in CORRUPTIONS
+            for severity in SEVERITIES
+        ]
+
+    def _problems(self, setting: EvaluationSetting) -> dict[str, str]:
+        """What keeps each corruption from being measured, one line; empty if nothing does."""
+        common = ""
+        val = setting.imagenet / "val"
+        if self.folder is not None:
+            if not Path(self.folder).is_dir():
+                common = f"folder {self.folder} does not exist (ImageNet-C)"
+        elif not val.is_dir():
+            common = f"folder {val} does not exist, nothing to corrupt"
+        elif setting.image_size < SMALLEST:
+            common = f"images of {setting.image_size} px are too small, {SMALLEST} is the least"
+        problems = dict.fromkeys(CORRUPTIONS, common)
+        if self.folder is None and not common:
+            problems["frost"] = overlay_problem(self.frost_images, setting.image_size)
+        return problems
+
+    def _set(
+        self,
+        name: str,
+        severity: int,
+        items: Sequence[tuple[str, int]],
+        setting: EvaluationSetting,
+    ) -> EvaluationSet:
+        if self.folder is None:
+            return GeneratedCorruption(
+                name, severity, items, setting, self.frost_images, self.as_jpeg
+            )
+        root = Path(self.folder)
+        places = [root / name, *sorted(root.glob(f"*/{name}"))]
+        folder = next((place for place in places if place.is_dir()), root / name) / str(severity)
+        whole = f"{name}/{severity}"
+        if not folder.is_dir():
+            return MissingSet(whole, "corruptions", f"folder {folder} does not exist (ImageNet-C)")
+        chosen = FolderSet.of_classes(
+            whole,
+            "corruptions",
+            folder,
+            setting,
+            labels={name: label for label, name in enumerate(setting.objects)},
+        )
+        # the files are crops already: no margin to cut off
+        chosen.resize = chosen.image_size
+        chosen.settings = {"published": True}
+        return chosen

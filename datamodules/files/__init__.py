@@ -1,0 +1,1 @@
+"""Files and the errors about them: the ground of all packages."""

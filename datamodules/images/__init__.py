@@ -1,0 +1,1 @@
+"""Images: folders, lists, crops, resized copies, augmentation, sampling."""

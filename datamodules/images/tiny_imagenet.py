@@ -1,0 +1,61 @@
+"""Reader of Tiny-ImageNet's folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class TinyImageNet:
+    """Files of Tiny-ImageNet by category (WNID).
+
+    Attributes:
+        train: training images of each category, sorted.
+        val: validation images of each category, sorted.
+    """
+
+    train: dict[str, list[Path]]
+    val: dict[str, list[Path]]
+
+    @classmethod
+    def read(cls, root: Path) -> "TinyImageNet":
+        """Lists `tiny-imagenet-200/` as published, or sorted into `val/<WNID>/`.
+
+        Args:
+            root: holds `train/<WNID>/[images/]` and `val/images/` with `val/val_annotations.txt`,
+                a line for each image: name, WNID, box.
+
+        Raises:
+            FileNotFoundError: if a folder or a listed image is missing or empty.
+            ValueError: if `val_annotations.txt` is malformed.
+        """
+        train = _by_folder(root / "train")
+        annotations = root / "val" / "val_annotations.txt"
+        if not annotations.is_file():
+            return cls(train, _by_folder(root / "val"))
+        val: dict[str, list[Path]] = {name: [] for name in train}
+        for number, line in enumerate(annotations.read_text().splitlines(), start=1):
+            name, _, rest = line.partition("\t")
+            category = rest.split("\t")[0]
+            if category not in val:
+                raise ValueError(f"{annotations}: line {number} names no category of train/")
+            path = root / "val" / "images" / name
+            if not path.is_file():
+                raise FileNotFoundError(f"{annotations}: line {number}: {path} does not exist")
+            val[category].append(path)
+        return cls(train, {name: sorted(paths) for name, paths in val.items()})
+
+
+def _by_folder(split: Path) -> dict[str, list[Path]]:
+    if not split.is_dir():
+        raise FileNotFoundError(f"{split} is not a folder: --tiny must hold train/ and val/")
+    found = {}
+    for folder in sorted(path for path in split.iterdir() if path.is_dir()):
+        inner = folder / "images"
+        files = (inner if inner.is_dir() else folder).iterdir()
+        found[folder.name] = sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES)
+    empty = [name for name, files in found.items() if not files]
+    if not found or empty:
+        raise FileNotFoundError(f"{split / (empty or ['<WNID>'])[0]} holds no images")
+    return found

@@ -1,0 +1,1 @@
+"""Part labels for training: Parquet, the memory-mapped composites, other formats."""

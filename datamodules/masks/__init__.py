@@ -1,0 +1,1 @@
+"""Masks of parts in memory: polygons, run lengths, composites."""

@@ -1,0 +1,1 @@
+"""Rendered objects of named parts, in the layout of PartImageNet++."""

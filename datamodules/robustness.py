@@ -1,0 +1,212 @@
+"""Images of the robustness evaluation: balanced subsets cut into fixed units of work."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.annotations.pinpp import read_annotations
+from datamodules.evaluation.attack_batches import UnitDataset, to_pixels
+from datamodules.evaluation.attack_units import AttackUnit, StoppingRule
+from datamodules.evaluation.class_subsets import find_subset
+from datamodules.evaluation.evaluation_sets import group_tensor
+from datamodules.images.image_lists import balanced_order, format_image_list, read_image_list
+from datamodules.images.imagenet_folder import list_images, list_objects
+from datamodules.masks.part_labels import ImageParts
+
+__all__ = ["RobustnessSets", "balanced_order", "to_pixels"]
+
+PER_CLASS = 10  # images of each class, PartImageNet++ §5.1
+
+
+class RobustnessSets(LightningDataModule):
+    """Class-balanced subsets of the val images, one prefix of the same list for each threat.
+
+    A batch is a chunk of `chunk_size` images. Units whose record is in the run folder are left
+    out, the others go round the processes, so neither the number of processes nor where a run
+    was cut has an influence on what a unit is.
+
+    Args:
+        imagenet: folder with `train/` and `val/`.
+        pinpp: folder with the part annotations, which define the vocabulary; None if the
+            evaluation has nothing to do with parts.
+        images: number of images for each threat, at most all, None for 10 a class or the whole
+            `list_file`; done in this order, so put cheap threats first.
+        chunk_size: images in one attack call.
+        image_size: side of the centre crop, pixels.
+        resize: length of the shorter side before cropping, pixels.
+        num_workers: processes that read images.
+        seed: seed of the subset and of the attacks.
+        list_file: take the images from this list of `path label` lines instead of all of `val/`.
+        stop_width: end a threat once the 95 % interval of its accuracy is no wider than this, in
+            (0, 1]; None never. Intervals that end a threat are a little too tight.
+        part_annotations: folder with `json/` of val images, to measure part maps under attack.
+        subset: keep to the images of this subset of the classes, whose groups are the labels:
+            `pin11`, or a name in `subsets`.
+        subsets: JSON file of subsets, see `ClassSubsets`.
+
+    Attributes:
+        answers: names of the labels: the object categories, or the groups of the subset.
+        groups: group of each class, int64 `(num_classes,)`, -1 outside the subset; None without.
+
+    Raises:
+        FileNotFoundError: if a folder or file is missing.
+        ValueError: if a number is out of range, or the list or the subset is wrong.
+    """
+
+    def __init__(
+        self,
+        imagenet: Path,
+        pinpp: Path | None,
+        images: dict[str, int | None],
+        chunk_size: int = 8,
+        image_size: int = 224,
+        resize: int = 256,
+        num_workers: int = 0,
+        seed: int = 0,
+        list_file: Path | None = None,
+        stop_width: float | None = None,
+        part_annotations: Path | None = None,
+        subset: str | None = None,
+        subsets: Path | None = None,
+    ) -> None:
+        super().__init__()
+        wrong = [
+            f"{n}: {number}" for n, number in images.items() if number is not None and number < 1
+        ]
+        if wrong or not images:
+            raise ValueError(f"images must be 1 or more for at least one threat, not {wrong}")
+        if chunk_size < 1 or not 0 < image_size <= resize:
+            raise ValueError(
+                f"chunk_size={chunk_size} must be positive and image_size={image_size} in "
+                f"[1, resize={resize}]"
+            )
+        if stop_width is not None and not 0 < stop_width <= 1:
+            raise ValueError(f"stop_width={stop_width} must be in (0, 1], such as 0.02 for +-1 %")
+        if part_annotations is not None and pinpp is None:
+            raise ValueError("part_annotations need pinpp, the folder that defines the vocabulary")
+        if subsets is not None and subset is None:
+            raise ValueError(f"subsets={subsets} needs subset, the name of one of them")
+        # with few units left a process may have none
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.split = Path(imagenet) / "val"
+        self.chunk_size = chunk_size
+        self.image_size = image_size
+        self.resize = resize
+        self.num_workers = num_workers
+        self.seed = seed
+        self.vocabulary = (
+            PartVocabulary(list_objects(Path(imagenet)), ())
+            if pinpp is None
+            else PartVocabulary.from_pinpp(Path(pinpp), Path(imagenet))
+        )
+        listed = (
+            list_images(self.split)
+            if list_file is None
+            else read_image_list(Path(list_file), self.vocabulary.objects)
+        )
+        self.answers = self.vocabulary.objects
+        self.groups: Tensor | None = None
+        if subset is not None:
+            numbers, self.answers = find_subset(subset, subsets, self.vocabulary.objects)
+            self.groups = group_tensor(numbers, self.vocabulary.objects)
+            listed = [(key, label) for key, label in listed if self.groups[label] >= 0]
+            if not listed:
+                raise ValueError(f"no image of {list_file or self.split} is in subset {subset}")
+        self._class_subset = subset
+        self._classes = dict(listed)
+        self.image_list = [
+            (key, label if self.groups is None else int(self.groups[label]))
+            for key, label in balanced_order(listed, seed)
+        ]
+        classes = len({label for _, label in listed})
+        default = PER_CLASS * classes if list_file is None else len(listed)
+        self.images = {name: number or default for name, number in images.items()}
+        self.subset = self.image_list[: max(self.images.values())]
+        absent = next((key for key, _ in self.subset if not (self.split / key).is_file()), None)
+        if absent is not None:
+            raise FileNotFoundError(f"{list_file} lists {absent}, which is not below {self.split}")
+        self.annotations = self._read_parts(part_annotations and Path(part_annotations))
+        self.units = [unit for name in self.images for unit in self._units_of(name)]
+        self.stopping = StoppingRule(self.units, stop_width)
+
+    @property
+    def object_parts(self) -> Tensor:
+        """Which parts can occur on which object: bool `(num_objects, K + 1)`."""
+        return self.vocabulary.object_parts
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what a unit and its records are, as JSON-able values."""
+        listing = "\n".join(f"{key} {label}" for key, label in self.image_list)
+        within = {}  # records made before there were subsets do not say that they have none
+        if self.groups is not None:
+            digest = hashlib.sha256(f"{self.groups.tolist()}".encode()).hexdigest()
+            within = {"subset": f"{self._class_subset} sha256:{digest}"}
+        return {
+            "image_list": hashlib.sha256(listing.encode()).hexdigest(),
+            "chunk_size": self.chunk_size,
+            "image_size": self.image_size,
+            "resize": self.resize,
+            "seed": self.seed,
+            "part_annotations": self.annotations_hash,
+            **within,
+        }
+
+    def subset_lines(self) -> str:
+        """The images that are evaluated, in order, as a `list_file`."""
+        return format_image_list([(key, self._classes[key]) for key, _ in self.subset])
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The units of this process that have no record yet."""
+        assert self.trainer is not None
+        # every process gets here before any has begun, so all see the same records
+        root = Path(self.trainer.default_root_dir)
+        left = [unit for unit in self.stopping.needed(root) if not unit.is_done(root)]
+        dataset = UnitDataset(
+            left[self.trainer.global_rank :: self.trainer.world_size],
+            self.split,
+            self.resize,
+            self.image_size,
+            self.annotations,
+            self.vocabulary.inclusions,
+            (self.stopping, root),
+        )
+        return DataLoader(dataset, batch_size=None, num_workers=self.num_workers)
+
+    def _units_of(self, threat: str) -> list[AttackUnit]:
+        chosen = self.image_list[: self.images[threat]]
+        return [
+            AttackUnit(
+                threat,
+                start // self.chunk_size,
+                tuple(chosen[start : start + self.chunk_size]),
+                start,
+                self._seed_of(threat, start // self.chunk_size),
+            )
+            for start in range(0, len(chosen), self.chunk_size)
+        ]
+
+    def _seed_of(self, threat: str, chunk: int) -> int:
+        digest = hashlib.sha256(f"{self.seed}/{threat}/{chunk}".encode()).digest()
+        return int.from_bytes(digest[:4]) >> 1
+
+    def _read_parts(self, folder: Path | None) -> dict[str, ImageParts]:
+        self.annotations_hash: str | None = None
+        if folder is None:
+            return {}
+        wanted = {key for key, _ in self.subset}
+        files = sorted((folder / "json").glob("*.json"))
+        self.annotations_hash = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+        found = {
+            record.key: record
+            for record in read_annotations(folder, self.vocabulary)
+            if record.key in wanted
+        }
+        if not found:
+            raise ValueError(f"{folder} annotates none of the {len(wanted)} images of the subset")
+        return found

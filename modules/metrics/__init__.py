@@ -1,0 +1,1 @@
+"""Average precision and what else is measured over all processes."""

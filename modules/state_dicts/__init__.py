@@ -1,0 +1,1 @@
+"""State dicts in files: read safely, named, loaded strictly."""

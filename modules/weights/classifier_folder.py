@@ -1,0 +1,177 @@
+"""Trained classifiers on disk: export as a folder, strict loading, fingerprint."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.models import save_for_hf
+from torch import Tensor, nn
+
+from modules.networks.normalisation import Normalised
+from modules.networks.part_network import PartNetwork
+from modules.state_dicts.foreign_names import find_weights
+from modules.state_dicts.weight_files import load_strictly, read_state
+from modules.weights.part_network_folder import (
+    DESCRIPTION,
+    DeployedPartNetwork,
+    export_part_network,
+    load_part_network,
+)
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+DESCRIPTIONS = ("config.json", DESCRIPTION)
+
+
+def export_network(
+    network: PartNetwork, folder: Path, options: Mapping[str, Any], regions: Tensor
+) -> None:
+    """Writes what is left of a trained network at inference: a timm folder where that describes it.
+
+    Args:
+        network: trained network.
+        folder: folder to write; an existing one is replaced as a whole.
+        options: what it was built from: `architecture`, `model_args`, `image_size` and the other
+            arguments of `build_network`.
+        regions: bool `(num_objects, K + 1)`, which mask classes occur on which object.
+
+    Raises:
+        ValueError: if `network` is not what the options build.
+    """
+    recogniser = network.deployed()
+    if recogniser is None:
+        export_part_network(network, folder, options, regions, options["image_size"])
+        return
+    export_timm(
+        recogniser.network,
+        folder,
+        architecture=options["architecture"],
+        model_args=options["model_args"] or {},
+        num_classes=regions.shape[0],
+        mean=recogniser.normalise.mean.flatten().tolist(),
+        std=recogniser.normalise.std.flatten().tolist(),
+        image_size=options["image_size"],
+    )
+
+
+def export_timm(
+    network: nn.Module,
+    folder: Path,
+    *,
+    architecture: str,
+    model_args: Mapping[str, Any],
+    num_classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    image_size: int,
+) -> None:
+    """Writes a plain timm network as a folder of `config.json` and `model.safetensors`.
+
+    `timm.create_model("local-dir:FOLDER", pretrained=True)` gives the same logits. The weights
+    go through a network built anew from the arguments, so a folder that is written can be read.
+    An existing folder is replaced as a whole.
+
+    Args:
+        network: timm network without normalisation, on any device, in any memory format.
+        folder: folder to write.
+        architecture: timm name of the network.
+        model_args: further JSON-able arguments of `timm.create_model`, such as `act_layer`.
+        num_classes: number of logits.
+        mean: mean of each channel, in [0, 1] pixel units.
+        std: standard deviation of each channel, in [0, 1] pixel units.
+        image_size: side of the square input, pixels.
+
+    Raises:
+        ValueError: if `network` is not what the arguments build.
+    """
+    plain = timm.create_model(
+        architecture, pretrained=False, num_classes=num_classes, **dict(model_args)
+    )
+    # safetensors takes no channels-last tensors
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    load_strictly(plain, state, f"the network exported as {architecture}")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    preprocessing = {
+        "mean": [round(value, 6) for value in mean],
+        "std": [round(value, 6) for value in std],
+        "input_size": [3, image_size, image_size],
+        "interpolation": "bicubic",
+    }
+    save_for_hf(
+        plain,
+        str(partial),
+        model_config={"pretrained_cfg": preprocessing},
+        model_args=dict(model_args),
+        safe_serialization=True,
+    )
+    shutil.copymode(partial / "config.json", partial / "model.safetensors")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def load_classifier(model: Path) -> Normalised | DeployedPartNetwork:
+    """Loads a classifier of pixels in [0, 1], in eval mode.
+
+    Args:
+        model: one of a run folder with `export/`, a timm folder (`config.json` and weights), a
+            folder of a part network (`part_network.json` and weights), or a checkpoint or weight
+            file that has such a description beside it or, as in a run folder, in `../export/`.
+            Of the checkpoint of a plain network only the tensors of the network itself are
+            taken, not those of a bypass that exists for training alone.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: if a file is damaged or its weights are not those of the network.
+    """
+    folder, weights = locate(model)
+    if not (folder / "config.json").is_file():
+        return load_part_network(folder, read_state(weights), str(weights))
+    try:
+        network = timm.create_model(f"local-dir:{folder}", pretrained=False)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        message = f"{folder / 'config.json'} describes no timm network ({error})"
+        raise ValueError(message) from error
+    found = find_weights(read_state(weights), network, str(weights))
+    others = {n: v for n, v in found.parts.items() if not n.startswith("bypass.")}
+    load_strictly(network, found.backbone | others, str(weights))
+    config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    mean, std = found.normalisation or (config["mean"], config["std"])
+    return Normalised(network, mean, std).eval()
+
+
+def locate(model: Path) -> tuple[Path, Path]:
+    """Finds the folder with the description and the weight file of a model.
+
+    Args:
+        model: as for `load_classifier`.
+
+    Raises:
+        FileNotFoundError: if one of them is missing; the message says what to do.
+    """
+    mend = "train one with `make stage3-mpm`, or set MODEL= to a run folder, timm folder or file"
+    if not model.exists():
+        raise FileNotFoundError(f"model {model} does not exist: {mend}")
+    places = [model.parent, model.parent.parent / "export"]
+    if model.is_dir():
+        places = [model / "export", model]
+    described = [place for place in places if any((place / n).is_file() for n in DESCRIPTIONS)]
+    if not described:
+        looked = " or ".join(str(place / DESCRIPTIONS[0]) for place in places)
+        raise FileNotFoundError(f"model {model} has no {looked}: {mend}")
+    folder = described[0]
+    files = [folder / name for name in WEIGHT_FILES] if model.is_dir() else [model]
+    weights = next((file for file in files if file.is_file()), None)
+    if weights is None:
+        raise FileNotFoundError(f"{folder} has none of {', '.join(WEIGHT_FILES)}: {mend}")
+    return folder, weights
+
+
+def fingerprint(model: Path) -> str:
+    """SHA-256, in hexadecimal, over the weight file and the description of a model."""
+    folder, weights = locate(model)
+    description = next(folder / name for name in DESCRIPTIONS if (folder / name).is_file())
+    return hashlib.sha256(description.read_bytes() + weights.read_bytes()).hexdigest()

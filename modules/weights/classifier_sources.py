@@ -1,0 +1,128 @@
+"""Classifiers to be measured: folders and files, any class by its path, or a module."""
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from modules.networks.normalisation import Normalised
+from modules.networks.part_network import BypassNetwork, PartNetwork
+from modules.networks.structures import build_network
+from modules.state_dicts.weight_files import load_checkpoint, load_strictly, read_state
+from modules.weights.classifier_folder import fingerprint, load_classifier
+from modules.weights.part_network_folder import (
+    DeployedPartNetwork,
+    find_normalisation,
+    set_normalisation,
+)
+
+# A path as for `load_classifier`; or `class_path`, `init_args`, `weights`, `mean`, `std`; or a
+# module that takes pixels in [0, 1].
+ClassifierSource = Path | dict[str, Any] | nn.Module
+KEYS = ("class_path", "init_args", "weights", "mean", "std")
+HYPER_PARAMETERS = ("structure", "model_args", "segmenter", "num_supervised", "top_down")
+
+
+def open_classifier(source: ClassifierSource) -> tuple[nn.Module, str, str]:
+    """A classifier of pixels in [0, 1] in eval mode, its fingerprint and a name for reports.
+
+    Args:
+        source: a path as for `load_classifier`; a module; or a dict of `class_path` (any
+            importable class or function that gives a module), its `init_args`, the file of its
+            `weights` (loaded strictly; the usual wrappings and a `module.` prefix are undone) and,
+            where it wants normalised images, their `mean` and `std` in [0, 1] pixel units.
+
+    Returns:
+        The network, a SHA-256 in hexadecimal of its weights and description, and its name.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: if it cannot be built or its weights do not fit.
+    """
+    if isinstance(source, nn.Module):
+        digest = hashlib.sha256(type(source).__qualname__.encode())
+        for name, value in source.state_dict().items():
+            digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+        return source.eval(), digest.hexdigest(), type(source).__name__
+    if isinstance(source, Mapping):
+        return _by_class(dict(source))
+    path = Path(source)
+    return load_classifier(path), fingerprint(path), str(path)
+
+
+def with_parts(source: ClassifierSource, classifier: nn.Module) -> PartNetwork:
+    """The network with its part branch, whose `forward` is that of the classifier.
+
+    MPM's bypass is not deployed, so it comes from the run's checkpoint.
+
+    Args:
+        source: what `open_classifier` was given.
+        classifier: what it gave back.
+
+    Raises:
+        ValueError: if the model has no parts; the message says why.
+    """
+    if isinstance(classifier, PartNetwork):
+        return classifier
+    if isinstance(classifier, DeployedPartNetwork):
+        return classifier.network
+    if not isinstance(source, str | Path):
+        raise ValueError("a model given by its class has no part branch that is known")
+    path = Path(source)
+    file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".ckpt" or not isinstance(classifier, Normalised):
+        raise ValueError(f"{source} keeps no bypass: give the run folder of a training with parts")
+    checkpoint = load_checkpoint(file)
+    state = {name.removeprefix("network."): v for name, v in checkpoint["state_dict"].items()}
+    head = state.get("bypass.heads.0.pointwise.weight")
+    if head is None:
+        raise ValueError(f"{file} was trained without part supervision")
+    options = checkpoint["hyper_parameters"]
+    regions = torch.ones(classifier.num_classes, head.shape[0], dtype=torch.bool)
+    known = {name: options[name] for name in HYPER_PARAMETERS if name in options}
+    network = build_network(
+        known.pop("structure", "bypass"), options["architecture"], regions, **known
+    )
+    load_strictly(network, state, str(file))
+    normalise = find_normalisation(classifier)
+    mean, std = normalise.mean.flatten().tolist(), normalise.std.flatten().tolist()
+    set_normalisation(network, mean, std)
+    deployed = classifier.network.state_dict()
+    if not isinstance(network, BypassNetwork) or any(
+        not value.equal(deployed[name])
+        for name, value in network.recogniser.network.state_dict().items()
+    ):
+        raise ValueError(f"{file} holds other weights than the export beside it: export it anew")
+    return network.eval()
+
+
+def _by_class(source: dict[str, Any]) -> tuple[nn.Module, str, str]:
+    unknown = [name for name in source if name not in KEYS]
+    class_path = str(source.get("class_path"))
+    if unknown or "class_path" not in source:
+        raise ValueError(f"a model by its class has {', '.join(KEYS)}, not {', '.join(source)}")
+    if ("mean" in source) != ("std" in source):
+        raise ValueError(f"{class_path}: give both mean and std, or none if it normalises")
+    module, _, name = class_path.rpartition(".")
+    try:
+        made = getattr(importlib.import_module(module), name)(**source.get("init_args") or {})
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ValueError(f"no network can be made of {class_path} ({error})") from None
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"{class_path} makes a {type(made).__name__}, not a torch.nn.Module")
+    digest = hashlib.sha256()
+    if source.get("weights") is not None:
+        file = Path(source["weights"])
+        state = {n.removeprefix("module."): v for n, v in read_state(file).items()}
+        load_strictly(made, state, str(file))
+        digest.update(file.read_bytes())
+    description = {name: value for name, value in source.items() if name != "weights"}
+    digest.update(json.dumps(description, sort_keys=True, default=str).encode())
+    if "mean" in source:
+        made = Normalised(made, source["mean"], source["std"])
+    return made.eval(), digest.hexdigest(), class_path

@@ -1,0 +1,167 @@
+"""Initial weights of a recognition network, from our files and from those of others."""
+
+import json
+from pathlib import Path
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from modules.networks.part_network import BypassNetwork, PartNetwork
+from modules.state_dicts.foreign_names import FoundWeights, classifier_names, find_weights
+from modules.state_dicts.weight_files import load_strictly, read_state, shortened
+from modules.weights.classifier_folder import locate
+from modules.weights.part_network_folder import find_normalisation, set_normalisation
+
+
+def load_initial_weights(
+    network: PartNetwork,
+    weights: Path,
+    *,
+    fresh_classifier: bool = False,
+    trust_part_order: bool = False,
+) -> list[str]:
+    """Fills a recognition network with weights that were trained before.
+
+    Known are our own checkpoints and exports, complete with what predicts parts; weights of the
+    backbone alone under timm's names, which for a ResNet are torchvision's, below any prefix such
+    as `module.` or `module.model.`; and what the authors of PartImageNet++ released. An input
+    normalisation that the file holds replaces the network's. Every tensor is either used or, like
+    the choices made, named: in the log where leaving it is right, else in the error.
+
+    Args:
+        network: network to fill, on the CPU.
+        weights: checkpoint or weight file, timm folder, or run folder, whose best checkpoint is
+            taken.
+        fresh_classifier: leave the classifier as it is where the file has none or one for another
+            number of classes.
+        trust_part_order: take the part layers of a released checkpoint, too: its part classes
+            must be ours in our order, which the file does not tell.
+
+    Returns:
+        What was not simply loaded, a line each.
+
+    Raises:
+        FileNotFoundError: if there are no such weights.
+        ValueError: if they are damaged or not those of the network.
+    """
+    path = _weight_file(weights)
+    backbone = network.backbone()
+    levels = 3
+    if isinstance(network, BypassNetwork) and network.bypass is not None:
+        levels = network.num_supervised
+    found = find_weights(read_state(path), backbone, str(path), levels)
+    notes = [f"{len(found.duplicates)} tensors are in the file twice"] * bool(found.duplicates)
+    notes += _fit_counters(found, backbone)
+    notes += _fit_classifier(found, backbone, fresh_classifier, str(path))
+    notes += _fit_parts(found, network, trust_part_order)
+    prefix = backbone_prefix(network)
+    state = {prefix + name: value for name, value in found.backbone.items()} | found.parts
+    load_strictly(network, state, str(path))
+    notes += _take_over(network, found.normalisation or _normalisation_beside(path))
+    rank_zero_info(f"initial weights from {path}" + "".join(f"; {note}" for note in notes))
+    return notes
+
+
+def backbone_prefix(network: PartNetwork) -> str:
+    """What the names of a network's backbone start with in its state dict."""
+    backbone = network.backbone()
+    return next(f"{name}." for name, module in network.named_modules() if module is backbone)
+
+
+def _weight_file(weights: Path) -> Path:
+    best = weights / "checkpoints" / "best.ckpt"
+    if best.is_file():
+        return best
+    return locate(weights)[1] if weights.is_dir() else weights
+
+
+def _fit_counters(found: FoundWeights, backbone: nn.Module) -> list[str]:
+    """Files of old torch versions do not count batches."""
+    counters = {
+        name: value
+        for name, value in backbone.state_dict().items()
+        if name.endswith("num_batches_tracked") and name not in found.backbone
+    }
+    if any(name.endswith("num_batches_tracked") for name in found.backbone):
+        return []
+    found.backbone |= {name: torch.zeros_like(value) for name, value in counters.items()}
+    return ["the file counts no batches of batch norm"] * bool(counters)
+
+
+def _fit_classifier(
+    found: FoundWeights, backbone: nn.Module, fresh_classifier: bool, source: str
+) -> list[str]:
+    """Drops a classifier that the network has no place for, or keeps the network's own."""
+    own = backbone.state_dict()
+    given = [name for name in classifier_names(backbone) if name in found.backbone]
+    wanted = [name for name in classifier_names(backbone) if name in own]
+    if not wanted:
+        for name in given:
+            del found.backbone[name]
+        return [f"left out {', '.join(given)}: this network has no such layer"] * bool(given)
+    if [_shape(found.backbone, name) for name in wanted] == [_shape(own, name) for name in wanted]:
+        return []
+    mismatch = ", ".join(
+        f"{name} {_shape(found.backbone, name)} instead of {_shape(own, name)}" for name in wanted
+    )
+    if not fresh_classifier:
+        raise ValueError(
+            f"{source} is of another number of classes ({mismatch}): train_only_new, the epoch of "
+            "head alignment, starts with a fresh classifier"
+        )
+    found.backbone |= {name: own[name] for name in wanted}
+    return [f"the classifier is fresh ({mismatch})"]
+
+
+def _fit_parts(found: FoundWeights, network: PartNetwork, trust_part_order: bool) -> list[str]:
+    """Decides on what predicts parts; where the file has nothing of it, it stays fresh."""
+    prefix = backbone_prefix(network)
+    own = {n: v for n, v in network.state_dict().items() if not n.startswith(prefix)}
+    notes = []
+    if found.origin == "released" and trust_part_order:
+        bypass = {n: v for n, v in found.parts.items() if n.startswith("bypass.")}
+        unused = [n for n in bypass if n not in own and own]
+        for name in unused:
+            del found.parts[name]
+        if unused:
+            notes.append(f"left out what this bypass lacks: {shortened(unused)}")
+    elif found.origin == "released" and found.parts:
+        found.parts.clear()
+        notes.append("left out the part layers: whether their part order is ours is unknown")
+    if not found.parts and own:
+        found.parts |= own
+        notes.append(f"{len(own)} tensors outside the backbone are fresh")
+    return notes
+
+
+def _normalisation_beside(path: Path) -> tuple[list[float], list[float]] | None:
+    """Mean and std of the configuration that a weight file of ours or of timm comes with."""
+    for folder in (path.parent, path.parent.parent / "export"):
+        for file in (folder / "config.json", folder / "part_network.json"):
+            try:
+                content = json.loads(file.read_text())
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                raise ValueError(f"{file}, beside the weights, is damaged ({error})") from None
+            config = content.get("pretrained_cfg", content)
+            if "mean" in config and "std" in config:
+                return list(config["mean"]), list(config["std"])
+    return None
+
+
+def _take_over(network: PartNetwork, values: tuple[list[float], list[float]] | None) -> list[str]:
+    """Normalises as the weights were trained."""
+    if values is None:
+        return []
+    normalise = find_normalisation(network)
+    old = normalise.mean.clone(), normalise.std.clone()
+    set_normalisation(network, *values)
+    if torch.allclose(old[0], normalise.mean) and torch.allclose(old[1], normalise.std):
+        return []
+    return [f"images are normalised by mean {values[0]} and std {values[1]}"]
+
+
+def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(state[name].shape) if name in state else None

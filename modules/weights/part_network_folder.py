@@ -1,0 +1,159 @@
+"""Folders of trained networks that predict parts at inference, which timm cannot describe."""
+
+import inspect
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from modules.networks.normalisation import Normalise
+from modules.networks.part_network import PartNetwork
+from modules.networks.structures import build_network
+from modules.state_dicts.weight_files import load_strictly
+
+DESCRIPTION = "part_network.json"
+
+
+class DeployedPartNetwork(nn.Module):
+    """A part network as a classifier of pixels in [0, 1].
+
+    Args:
+        network: the part network.
+        description: what it was built from, the content of `part_network.json`.
+    """
+
+    def __init__(self, network: PartNetwork, description: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = network
+        self.description = dict(description)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of object categories."""
+        return int(self.description["num_objects"])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, or the judgment block's scores, `(B, num_classes)` of images `(B, 3, H, W)`."""
+        return self.network(images)
+
+    def surrogate(self, images: Tensor) -> Tensor:
+        """Logits that gradients pass, for attacks; see `PartNetwork.surrogate`."""
+        return self.network.surrogate(images)
+
+
+def export_part_network(
+    network: PartNetwork,
+    folder: Path,
+    options: Mapping[str, Any],
+    regions: Tensor,
+    image_size: int,
+) -> None:
+    """Writes `part_network.json` and `model.safetensors`, from which the network is rebuilt.
+
+    The weights go through a network built anew from the description, so a folder that is written
+    can be read. An existing folder is replaced as a whole.
+
+    Args:
+        network: network on any device, in any memory format.
+        folder: folder to write.
+        options: among others, JSON-able arguments of `build_network`.
+        regions: bool `(num_objects, K + 1)`, which mask classes occur on which object.
+        image_size: side of the square input, pixels.
+
+    Raises:
+        ValueError: if `network` is not what the arguments build.
+    """
+    normalise = find_normalisation(network)
+    known = inspect.signature(build_network).parameters.keys() - {"regions"}
+    description = {
+        **{name: options[name] for name in sorted(known) if name in options},
+        "num_objects": regions.shape[0],
+        "num_part_classes": regions.shape[1],
+        "regions": [row.nonzero().flatten().tolist() for row in regions],
+        "image_size": image_size,
+        "mean": [round(value, 6) for value in normalise.mean.flatten().tolist()],
+        "std": [round(value, 6) for value in normalise.std.flatten().tolist()],
+    }
+    write_part_network(DeployedPartNetwork(network, description), folder)
+
+
+def write_part_network(deployed: DeployedPartNetwork, folder: Path) -> None:
+    """Writes a part network with its description; see `export_part_network`.
+
+    Raises:
+        ValueError: if the network is not what the description builds.
+    """
+    text = json.dumps(deployed.description, indent=1)
+    # safetensors takes no channels-last tensors
+    state = {
+        name: value.detach().cpu().contiguous()
+        for name, value in deployed.network.state_dict().items()
+    }
+    structure = deployed.description["structure"]
+    rebuilt = _build(json.loads(text)).network
+    load_strictly(rebuilt, state, f"the network exported as {structure}")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    (partial / DESCRIPTION).write_text(text)
+    save_file(state, partial / "model.safetensors")
+    shutil.copymode(partial / DESCRIPTION, partial / "model.safetensors")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def load_part_network(
+    folder: Path, state: Mapping[str, Tensor], source: str
+) -> DeployedPartNetwork:
+    """Rebuilds the network of a `part_network.json` in eval mode and fills it strictly.
+
+    Args:
+        folder: folder with the description.
+        state: the weights, by the names of `PartNetwork`.
+        source: what they come from, for messages.
+
+    Raises:
+        ValueError: if the description is damaged or the weights are not those of the network.
+    """
+    path = folder / DESCRIPTION
+    try:
+        deployed = _build(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{path} describes no part network ({error}): export it anew") from error
+    names = {name.removeprefix("network."): value for name, value in state.items()}
+    load_strictly(deployed.network, names, source)
+    return deployed.eval()
+
+
+def find_normalisation(network: nn.Module) -> Normalise:
+    """The layer of a network that expects images in [0, 1]."""
+    return next(module for module in network.modules() if isinstance(module, Normalise))
+
+
+def set_normalisation(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Changes the mean and std, in [0, 1] pixel units, by which a network normalises images.
+
+    Raises:
+        ValueError: if they have other lengths than images have channels, or std is not positive.
+    """
+    normalise, wanted = find_normalisation(network), Normalise(mean, std)
+    normalise.mean.copy_(wanted.mean)
+    normalise.std.copy_(wanted.std)
+
+
+def _build(description: Mapping[str, Any]) -> DeployedPartNetwork:
+    known = inspect.signature(build_network).parameters.keys() - {"regions"}
+    shape = description["num_objects"], description["num_part_classes"]
+    regions = torch.zeros(shape, dtype=torch.bool)
+    for row, parts in zip(regions, description["regions"], strict=True):
+        row[parts] = True
+    options = {name: value for name, value in description.items() if name in known}
+    network = build_network(regions=regions, **options)
+    set_normalisation(network, description["mean"], description["std"])
+    return DeployedPartNetwork(network, description)

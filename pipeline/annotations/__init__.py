@@ -1,0 +1,1 @@
+"""Data sets before stage 1: checked, counted, converted."""

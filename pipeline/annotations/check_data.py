@@ -1,0 +1,166 @@
+"""Checks annotations in the PartImageNet++ layout, and writes a cleaned copy of them.
+
+python -m pipeline.annotations.check_data --imagenet IMAGENET --pinpp PINPP [--pinpp-val FOLDER] [--fix FOLDER]
+
+Lists every problem with file and id. Exit status 1 if training would be affected, 0 otherwise.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.annotations.problems import KINDS
+from datamodules.annotations.reports import ObjectReport
+from pipeline.annotations.survey import survey
+from pipeline.runs.error_exit import error_exit
+
+
+def check_data(
+    imagenet: Path,
+    pinpp: Path,
+    pinpp_val: Path | None = None,
+    *,
+    fix: Path | None = None,
+    decode: bool = False,
+    workers: int | None = None,
+) -> list[ObjectReport]:
+    """Checks the annotations of train and, where given, of val.
+
+    Args:
+        imagenet: folder with `train/` and, for `pinpp_val`, `val/`.
+        pinpp: annotations of train images.
+        pinpp_val: annotations of val images; their parts must be parts of `pinpp`.
+        fix: missing or empty folder for a cleaned copy: `json/`, `including/`, and `val/json/`
+            for val.
+        decode: read images whole, not only their headers.
+        workers: processes; None takes one a core.
+
+    Returns:
+        One report an object category, those of val after those of train.
+
+    Raises:
+        FileNotFoundError: if a folder is missing or empty.
+        ValueError: if `fix` is not empty or lies within the source.
+    """
+    sources = [folder for folder in (pinpp, pinpp_val) if folder is not None]
+    with _staged(fix, sources) as staging:
+        reports = survey(pinpp, imagenet, decode=decode, cleaned=staging, workers=workers)
+        if pinpp_val is not None:
+            parts = {r.name: frozenset(dict(r.masks_per_part)) for r in reports}
+            reports += survey(
+                pinpp_val,
+                imagenet,
+                split="val",
+                decode=decode,
+                known_parts=parts,
+                cleaned=staging / "val" if staging is not None else None,
+                workers=workers,
+            )
+    return reports
+
+
+@contextmanager
+def _staged(target: Path | None, sources: Sequence[Path]) -> Iterator[Path | None]:
+    """A temporary folder that becomes `target` once all has gone well."""
+    if target is None:
+        yield None
+        return
+    for source in sources:
+        if target.resolve().is_relative_to(source.resolve()):
+            raise ValueError(f"--fix {target} lies within {source}: name a folder outside of it")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"--fix {target} is not an empty folder: name another or empty it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield staging
+        staging.chmod(0o755)  # of mkdtemp nobody else could read it
+        staging.replace(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def result(reports: Sequence[ObjectReport], seconds: float) -> dict[str, Any]:
+    """Outcome of a check as plain values: problems, counts by kind, sizes, verdict."""
+    problems = [problem for report in reports for problem in report.problems]
+    return {
+        "affects_training": any(problem.affects_training for problem in problems),
+        "summary": dict(Counter(problem.kind for problem in problems).most_common()),
+        "objects": len({report.name for report in reports if report.masks_per_image}),
+        "images": sum(len(report.masks_per_image) for report in reports),
+        "masks": sum(sum(report.masks_per_image) for report in reports),
+        "seconds": round(seconds, 2),
+        "problems": [asdict(p) | {"affects_training": p.affects_training} for p in problems],
+    }
+
+
+def _print(reports: Sequence[ObjectReport], outcome: dict[str, Any]) -> None:
+    for problem in (problem for report in reports for problem in report.problems):
+        print(f"{'error' if problem.affects_training else 'warning'} {problem.kind} {problem}")
+    table = Table(title="Problems by kind")
+    for column in ("kind", "affects training", "number"):
+        table.add_column(column, justify="right" if column == "number" else "left")
+    for kind, number in outcome["summary"].items():
+        table.add_row(kind, "yes" if KINDS[kind] else "no", f"{number:,}")
+    console = Console()
+    if outcome["summary"]:
+        console.print(table)
+    rate = outcome["masks"] / max(outcome["seconds"], 0.01)
+    sizes = [f"{outcome[key]:,} {key}" for key in ("objects", "images", "masks")]
+    print(f"sound: {', '.join(sizes)} in {outcome['seconds']:.1f} s, {rate:,.0f} masks/s")
+    print(
+        "training would be affected: mend the entries above, or use --fix FOLDER"
+        if outcome["affects_training"]
+        else "training would not be affected"
+    )
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Checks, prints, and returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.annotations.check_data", description=__doc__
+    )
+    parser.add_argument("--imagenet", type=Path, required=True, help="folder with train/ and val/")
+    parser.add_argument("--pinpp", type=Path, required=True, help="folder with json/, including/")
+    parser.add_argument("--pinpp-val", type=Path, help="annotations of val images, with json/")
+    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument("--fix", type=Path, metavar="FOLDER", help="write a cleaned copy there")
+    parser.add_argument("--decode", action="store_true", help="read images whole, which is slow")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the outcome there")
+    given = parser.parse_args(args)
+    started = time.monotonic()
+    reports = check_data(
+        given.imagenet,
+        given.pinpp,
+        given.pinpp_val,
+        fix=given.fix,
+        decode=given.decode,
+        workers=given.workers,
+    )
+    outcome = result(reports, time.monotonic() - started)
+    _print(reports, outcome)
+    if given.fix is not None:
+        print(f"cleaned copy in {given.fix}: set PINPP to it")
+    if given.json is not None:
+        # brings all of Lightning in, which the checking processes do not need
+        from pipeline.runs.stage_outputs import write_json
+
+        write_json(given.json, outcome)
+    return int(outcome["affects_training"])
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    with error_exit((ValueError, OSError), stopped="stopped"):
+        sys.exit(main())

@@ -1,0 +1,159 @@
+"""Makes PartImageNet's own COCO files a data set that every stage reads.
+
+python -m pipeline.annotations.import_part_imagenet --source train.json val.json test.json --out FOLDER
+"""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.progress import track
+
+from datamodules.annotations.part_imagenet import (
+    PartImage,
+    group_by_super_category,
+    read_part_imagenet,
+    super_categories,
+)
+from datamodules.annotations.pinpp_writer import write_pinpp
+from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
+from pipeline.runs.error_exit import error_exit
+from pipeline.runs.stage_outputs import sha256, write_json
+
+SHOWN_PROBLEMS = 5
+
+
+def import_part_imagenet(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    val: Sequence[Path] = (),
+    naming: Literal["object", "super"] = "object",
+    imagenet: Path | None = None,
+) -> dict[str, Any]:
+    """Converts COCO files of PartImageNet into the PIN++ layout.
+
+    Writes `json/<object>.json`, an empty `including/`, `import.json` (what this function returns)
+    and, when `val` is given, `split.json`. With `naming="super"` and `imagenet`, it also writes
+    `imagenet/{train,val}/<super-category>/`, links to the images of all their object categories:
+    a data set whose objects are the super-categories.
+
+    Args:
+        sources: COCO files.
+        out: folder that must not exist or be empty.
+        val: COCO files whose images `split.json` puts into val; the others are train.
+        naming: objects are the WNIDs (`object`) or the super-categories (`super`).
+        imagenet: folder with `train/`; when given, images that it lacks are left out.
+
+    Returns:
+        Counts, `problems` (one line for each thing left out), `super_categories` by WNID and the
+        hashes of the sources.
+
+    Raises:
+        FileNotFoundError: if a source or `imagenet/train` does not exist.
+        ValueError: if a source is damaged, `out` holds something, or nothing is left to write.
+    """
+    if imagenet is not None and not (imagenet / "train").is_dir():
+        raise FileNotFoundError(f"{imagenet / 'train'} is not a folder: set --imagenet")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is not an empty folder: give another one or remove it")
+    images, problems = read_part_imagenet([*sources, *val])
+    if imagenet is not None:
+        train = imagenet / "train"
+        there = {id(i) for i in images if (train / i.object_name / i.file).is_file()}
+        missing = [f"{i.object_name}/{i.file}" for i in images if id(i) not in there]
+        problems += [f"{key}: no such image in {train}" for key in missing]
+        images = [image for image in images if id(image) in there]
+    groups = super_categories(images)
+    if naming == "super":
+        images, strays = group_by_super_category(images)
+        problems += strays
+    if not images:
+        raise ValueError(f"nothing to import; the first problem: {(problems or ['no image'])[0]}")
+    summary = {
+        "naming": naming,
+        "objects": len({image.object_name for image in images}),
+        "parts": len({(image.object_name, mask.part) for image in images for mask in image.masks}),
+        "images": len(images),
+        "masks": sum(len(image.masks) for image in images),
+        "super_categories": groups,
+        "sources": {str(path): sha256(path) for path in [*sources, *val]},
+        "problems": problems,
+    }
+    parent = out.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=parent) as scratch:
+        staged = Path(scratch) / out.name
+        write_pinpp(images, staged)
+        if val:
+            write_json(staged / "split.json", _split(images, set(val)))
+        if naming == "super" and imagenet is not None:
+            _link_images(imagenet, groups, staged / "imagenet")
+        write_json(staged / "import.json", summary)
+        staged.rename(out)
+    return summary
+
+
+def _split(images: Sequence[PartImage], held_out: set[Path]) -> dict[str, list[str]]:
+    split: dict[str, list[str]] = {"train": [], "val": []}
+    for image in images:
+        part = "val" if image.source in held_out else "train"
+        split[part].append(f"{image.object_name}/{image.file}")
+    return split
+
+
+def _link_images(imagenet: Path, groups: dict[str, str], out: Path) -> None:
+    """Links all images of the given object categories below their super-categories."""
+    for split in ("train", "val"):
+        for name, group in track(groups.items(), f"Linking {split}", transient=True):
+            folder = (imagenet / split / name).resolve()
+            target = out / split / group
+            target.mkdir(parents=True, exist_ok=True)
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if path.suffix.lower() not in IMAGE_SUFFIXES:
+                    continue
+                try:
+                    os.symlink(path, target / path.name)
+                except FileExistsError:
+                    raise ValueError(
+                        f"{path}: another image of {group} has this name: rename one"
+                    ) from None
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Command line: converts and prints what came of it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.annotations.import_part_imagenet",
+        description="Converts PartImageNet's COCO files into the PIN++ layout.",
+    )
+    parser.add_argument("--source", type=Path, nargs="+", required=True, help="COCO files")
+    parser.add_argument("--val", type=Path, nargs="+", default=[], help="more, val in split.json")
+    parser.add_argument("--out", type=Path, required=True, help="new folder")
+    parser.add_argument(
+        "--naming",
+        choices=["object", "super"],
+        default="object",
+        help="objects are the WNIDs or the super-categories",
+    )
+    parser.add_argument("--imagenet", type=Path, help="leave out images that its train/ lacks")
+    given = parser.parse_args(args)
+    with error_exit():
+        summary = import_part_imagenet(
+            given.source, given.out, val=given.val, naming=given.naming, imagenet=given.imagenet
+        )
+    problems = summary["problems"]
+    print(
+        f"{given.out}: {summary['objects']} objects, {summary['parts']} part categories, "
+        f"{summary['images']} images, {summary['masks']} masks"
+    )
+    if problems:
+        print(f"{len(problems)} problems, all of them in {given.out / 'import.json'}:")
+    for line in problems[:SHOWN_PROBLEMS]:
+        print(f"  {line}")
+
+
+if __name__ == "__main__":
+    main()

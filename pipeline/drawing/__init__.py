@@ -1,0 +1,1 @@
+"""Pictures and charts that reports, TensorBoard and README share."""

@@ -1,0 +1,1 @@
+"""Outcomes of the evaluations: written, summarised, compared."""

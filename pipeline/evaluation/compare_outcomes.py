@@ -1,0 +1,228 @@
+"""Two models, or two projects' evaluations, side by side: `make compare A=... B=...`.
+
+Where both name their images, the difference is paired: interval of Newcombe 1998 (method 10, score
+intervals with the correlation of the pairs) and McNemar's exact test. Where one gives totals only,
+as AutoAttack logs do, it is that of independent samples (Newcombe 1998b, method 10 there), which is
+wider than need be.
+
+    python -m pipeline.evaluation.compare_outcomes --a runs/evaluate/stage3_mpm --b log.txt --threat linf_4
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from datamodules.evaluation.attack_units import wilson_interval
+from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes, threats_of
+from pipeline.runs.error_exit import error_exit
+from pipeline.runs.stage_outputs import write_json
+
+
+def compare(a: Outcomes, b: Outcomes) -> dict[str, Any]:
+    """The difference of two robust accuracies, B less A.
+
+    Args:
+        a: outcomes of the one.
+        b: outcomes of the other.
+
+    Returns:
+        `a` and `b` (source, accuracy, ci95, n), `method` (`paired` or `unpaired`), `difference`
+        and its `ci95`; if paired, also `both`, `only_a`, `only_b`, `neither` (images that stand)
+        and the `p_value` of McNemar's exact test. Paired figures are those of the common images.
+
+    Raises:
+        ValueError: if both name their images and have none in common.
+    """
+    if not (a.robust and b.robust):
+        gap, interval = unpaired_difference(b.right, b.total, a.right, a.total)
+        return {
+            "a": _side(a.source, a.right, a.total),
+            "b": _side(b.source, b.right, b.total),
+            "method": "unpaired",
+            "difference": gap,
+            "ci95": list(interval),
+        }
+    pairs = _matched(a, b)
+    cells = [pairs.count((x, y)) for x, y in product((True, False), repeat=2)]
+    both, only_a, only_b, neither = cells
+    gap, interval = paired_difference(both, only_b, only_a, neither)
+    return {
+        "a": _side(a.source, both + only_a, len(pairs)),
+        "b": _side(b.source, both + only_b, len(pairs)),
+        "method": "paired",
+        "difference": gap,
+        "ci95": list(interval),
+        "both": both,
+        "only_a": only_a,
+        "only_b": only_b,
+        "neither": neither,
+        "p_value": mcnemar(only_a, only_b),
+        "left_out": [a.total - len(pairs), b.total - len(pairs)],
+    }
+
+
+def paired_difference(
+    both: int, only_first: int, only_second: int, neither: int
+) -> tuple[float, tuple[float, float]]:
+    """First less second proportion of paired trials, with its 95 % interval.
+
+    Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions
+    based on paired data", method 10.
+
+    Args:
+        both: pairs in which both succeed.
+        only_first: in which the first alone does.
+        only_second: in which the second alone does.
+        neither: in which none does.
+    """
+    total = both + only_first + only_second + neither
+    first, second = both + only_first, both + only_second
+    margins = first * (total - first) * second * (total - second)
+    cross = both * neither - only_first * only_second
+    corrected = max(cross - total / 2, 0.0) if cross > 0 else float(cross)
+    phi = corrected / math.sqrt(margins) if margins else 0.0
+    return _hybrid(first, total, second, total, phi)
+
+
+def unpaired_difference(
+    first: int, first_total: int, second: int, second_total: int
+) -> tuple[float, tuple[float, float]]:
+    """First less second proportion of independent samples, with its 95 % interval.
+
+    Newcombe 1998, "Interval estimation for the difference between independent proportions",
+    method 10.
+
+    Args:
+        first: successes in the first sample.
+        first_total: its size.
+        second: successes in the second sample.
+        second_total: its size.
+    """
+    return _hybrid(first, first_total, second, second_total, 0.0)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided p-value of McNemar's exact test, in [0, 1]."""
+    trials, less = only_first + only_second, min(only_first, only_second)
+    tail = sum(math.comb(trials, count) for count in range(less + 1))
+    return min(1.0, 2 * tail / 2**trials)
+
+
+def _hybrid(
+    first: int, first_total: int, second: int, second_total: int, phi: float
+) -> tuple[float, tuple[float, float]]:
+    share, other = first / first_total, second / second_total
+    (low, high), (other_low, other_high) = (
+        wilson_interval(first, first_total),
+        wilson_interval(second, second_total),
+    )
+
+    def reach(x: float, y: float) -> float:
+        return math.sqrt(max(0.0, x * x - 2 * phi * x * y + y * y))
+
+    gap = share - other
+    below = reach(share - low, other_high - other)
+    above = reach(high - share, other - other_low)
+    return gap, (gap - below, gap + above)
+
+
+def _matched(a: Outcomes, b: Outcomes) -> list[tuple[bool, bool]]:
+    first, second = a.robust, b.robust
+    if not first.keys() & second.keys():  # other projects keep other folders
+        first, second = _by_name(a), _by_name(b)
+    common = sorted(first.keys() & second.keys())
+    if not common:
+        raise ValueError(
+            f"{a.source} and {b.source} have no image in common: keys such as "
+            f"{min(a.robust)} and {min(b.robust)}"
+        )
+    return [(first[key], second[key]) for key in common]
+
+
+def _by_name(outcomes: Outcomes) -> dict[str, bool]:
+    names = {key.rpartition("/")[2].partition(".")[0]: key for key in outcomes.robust}
+    if len(names) < len(outcomes.robust):
+        return dict(outcomes.robust)
+    return {name: outcomes.robust[key] for name, key in names.items()}
+
+
+def _side(source: str, right: int, total: int) -> dict[str, Any]:
+    interval = list(wilson_interval(right, total))
+    return {"source": source, "accuracy": right / total, "ci95": interval, "n": total}
+
+
+def _table(rows: Sequence[tuple[str, dict[str, Any]]]) -> Table:
+    table = Table(title="Robust accuracy, 95 % intervals")
+    for name in ("threat", "A", "B", "B - A", "images", "method"):
+        table.add_column(name, justify="left" if name in ("threat", "method") else "right")
+    for threat, row in rows:
+        sides = [
+            f"{side['accuracy']:.1%} [{side['ci95'][0]:.1%}, {side['ci95'][1]:.1%}]"
+            for side in (row["a"], row["b"])
+        ]
+        gap, (low, high) = 100 * row["difference"], row["ci95"]
+        method = "totals, unpaired"
+        if row["method"] == "paired":
+            method = f"paired, McNemar p = {row['p_value']:.2g}"
+        numbers = sorted({row["a"]["n"], row["b"]["n"]})
+        table.add_row(
+            threat,
+            *(side.replace("[", r"\[") for side in sides),
+            rf"{gap:+.1f} \[{100 * low:+.1f}, {100 * high:+.1f}]",
+            " / ".join(map(str, numbers)),
+            method,
+        )
+    return table
+
+
+def main(args: Sequence[str] | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """Prints the comparison, one row a threat; returns the rows.
+
+    Without `--threat`, two run folders are compared under all threats that both have.
+
+    Raises:
+        FileNotFoundError: if a source does not exist.
+        ValueError: if a source cannot be read or the two have nothing in common.
+    """
+    parser = argparse.ArgumentParser(prog="python -m pipeline.evaluation.compare_outcomes")
+    what = "run folder, CSV / JSON / Parquet of key and robust, or AutoAttack log"
+    parser.add_argument("--a", type=Path, required=True, help=what)
+    parser.add_argument("--b", type=Path, required=True, help="the same")
+    parser.add_argument("--threat", help="which threat of a run folder")
+    parser.add_argument("--images", type=int, help="number of images, where a log does not tell")
+    parser.add_argument("--json", type=Path, help="also write the rows here")
+    given = parser.parse_args(args)
+    names: list[str | None] = [given.threat]
+    if given.threat is None and given.a.is_dir() and given.b.is_dir():
+        names = [*(name for name in threats_of(given.a) if name in threats_of(given.b))]
+        if not names:
+            raise ValueError(f"{given.a} and {given.b} have no threat in common: give --threat")
+    rows = [
+        (
+            name or "",
+            compare(
+                read_outcomes(given.a, name, given.images),
+                read_outcomes(given.b, name, given.images),
+            ),
+        )
+        for name in names
+    ]
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(_table(rows))
+    for _, row in rows[:1]:
+        console.print(f"A: {row['a']['source']}\nB: {row['b']['source']}", markup=False)
+    if given.json is not None:
+        write_json(given.json, {"comparisons": [{"threat": name, **row} for name, row in rows]})
+    return rows
+
+
+if __name__ == "__main__":
+    with error_exit():
+        main()

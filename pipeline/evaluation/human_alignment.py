@@ -1,0 +1,224 @@
+"""Models beside people: accuracy difference, observed and error consistency (Table S4).
+
+`python -m pipeline.evaluation.human_alignment --humans FOLDER [--model RUN|CSV ...] --out FOLDER`
+"""
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datamodules.evaluation.human_decisions import (
+    CONDITIONS,
+    Decisions,
+    image_id,
+    make_decisions,
+    read_decisions,
+    read_decisions_file,
+)
+from datamodules.evaluation.human_stimuli import EXPERIMENTS
+from datamodules.evaluation.object_groups import human_categories
+from pipeline import published
+from pipeline.evaluation.human_consistency import (
+    METRICS,
+    accuracy,
+    human_alignment,
+    mean_over_experiments,
+    model_alignment,
+)
+from pipeline.evaluation.human_plots import draw_alignment
+from pipeline.runs.error_exit import error_exit
+from pipeline.runs.stage_outputs import write_json
+
+
+def read_people(folder: Path) -> dict[str, list[Decisions]]:
+    """Decisions of the people in a folder: `subj` is `subject-...`, as released.
+
+    Raises:
+        FileNotFoundError: if there are none.
+    """
+    people = {
+        name: [one for one in makers if one.subject.startswith("subject-")]
+        for name, makers in read_decisions(folder).items()
+    }
+    found = {name: group for name, group in people.items() if group}
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no decisions of people (subj: subject-01, ...)")
+    return found
+
+
+def read_model(
+    model: Path, people: Mapping[str, Sequence[Decisions]]
+) -> tuple[dict[str, Decisions], dict[str, str]]:
+    """Decisions of a model.
+
+    Args:
+        model: run folder of `generalisation` with records of `din/<experiment>` (or the folder
+            `RUNS/evaluate/<model>` above it), a folder of CSV files by experiment, or one CSV
+            file named after its experiment.
+        people: people by experiment; the model must have seen exactly their images.
+
+    Returns:
+        Decisions by experiment, and for the other experiments why there are none.
+
+    Raises:
+        FileNotFoundError: if there are no decisions.
+        ValueError: if a folder holds several decision makers for one experiment.
+    """
+    if model.is_file():
+        found = read_decisions_file(model)
+    else:
+        runs = [run for run in (model / "generalisation", model) if (run / "records").is_dir()]
+        if runs:
+            found = _from_records(runs[0], people)
+        else:
+            several = read_decisions(model)
+            crowded = [name for name, makers in several.items() if len(makers) > 1]
+            if crowded:
+                raise ValueError(
+                    f"{model / crowded[0]} holds {len(several[crowded[0]])} decision makers: give "
+                    "each model a folder of its own"
+                )
+            found = {name: makers[0] for name, makers in several.items()}
+    found = {name: found[name] for name in EXPERIMENTS if name in found and name in people}
+    if not found:
+        raise FileNotFoundError(
+            f"{model} holds no decisions on the experiments: run `generalisation` with the "
+            "stimuli folder (data.init_args.sources.din.init_args.folder), or give a CSV file"
+        )
+    missing = {name: "no decisions of the model" for name in people if name not in found}
+    return found, missing
+
+
+def _from_records(run: Path, people: Mapping[str, Sequence[Decisions]]) -> dict[str, Decisions]:
+    names = human_categories()
+    found = {}
+    for experiment in people:
+        files = sorted((run / "records" / "din" / experiment).glob("*.parquet"))
+        if not files:
+            continue
+        one = people[experiment][0]
+        condition_of = dict(zip(one.images, one.conditions, strict=True))
+        rows = [
+            (
+                row["key"],
+                condition_of.get(image_id(row["key"]), one.conditions[0]),
+                names[row["label"]],
+                names[row["prediction"]],
+            )
+            for row in pa.concat_tables([pq.read_table(file) for file in files]).to_pylist()
+        ]
+        subject = run.parent.name if run.name == "generalisation" else run.name
+        found[experiment] = make_decisions(experiment, subject, rows)
+    return found
+
+
+def align(
+    people: Mapping[str, Sequence[Decisions]],
+    models: Mapping[str, Mapping[str, Decisions]],
+    missing: Mapping[str, Mapping[str, str]],
+) -> dict[str, Any]:
+    """All figures as JSON-able values.
+
+    Args:
+        people: people by experiment.
+        models: decisions by experiment, by model.
+        missing: reasons by experiment, by model.
+
+    Returns:
+        `experiments` (of the 17 those with people), `absent` (those without), and
+        `rows`: for `humans` and each model `experiments` (by name: the three metrics, and
+        `ood_accuracy`, that over the conditions that count), `mean` over its experiments, `of`
+        how many, and `missing`.
+    """
+    rows = []
+    crowds = {name: group for name, group in people.items() if len(group) > 1}
+    for model in ["humans", *models]:
+        if model == "humans":
+            by_name = {
+                name: human_alignment(group) | {"ood_accuracy": accuracy(group, group[0].counted)}
+                for name, group in crowds.items()
+            }
+            reasons = {name: "one person" for name in people if name not in crowds}
+        else:
+            by_name = {
+                name: model_alignment(one, people[name])
+                | {"ood_accuracy": accuracy([one], one.counted)}
+                for name, one in models[model].items()
+            }
+            reasons = dict(missing.get(model, {}))
+        row = {"name": model, "experiments": by_name, "of": len(by_name), "missing": reasons}
+        rows.append(row | {"mean": mean_over_experiments(by_name) if by_name else None})
+    absent = [name for name in EXPERIMENTS if name not in people]
+    return {"experiments": list(people), "absent": absent, "rows": rows}
+
+
+def table_lines(content: Mapping[str, Any]) -> list[str]:
+    """The figures as Markdown: means beside the published rows, then error consistency alone."""
+    columns = [*METRICS, "ood_accuracy"]
+    lines = ["| decisions | experiments | " + " | ".join(columns) + " |", "|---" * 6 + "|"]
+    for row in content["rows"]:
+        values = [_shown((row["mean"] or {}).get(name)) for name in columns]
+        lines.append(f"| {row['name']} | {row['of']} | " + " | ".join(values) + " |")
+    for other in published.TABLE_S4:
+        figures = (other.accuracy_difference, other.observed_consistency, other.error_consistency)
+        values = [_shown(value) for value in figures] + ["-"]
+        lines.append(f"| {other.method}, published | 17 | " + " | ".join(values) + " |")
+    names = [row["name"] for row in content["rows"]]
+    lines += [
+        "",
+        "| error consistency | " + " | ".join(names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    for experiment in content["experiments"]:
+        found = [row["experiments"].get(experiment, {}) for row in content["rows"]]
+        values = [_shown(figures.get("error_consistency")) for figures in found]
+        lines.append(f"| {experiment} | " + " | ".join(values) + " |")
+    lines += [f"| {name} | " + "no human decisions |" for name in content["absent"]]
+    return lines
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Writes `human_alignment.json`, `human_alignment.md` and the plots.
+
+    Args:
+        args: command line; that of the process if None.
+    """
+    parser = argparse.ArgumentParser(prog="python -m pipeline.evaluation.human_alignment")
+    parser.add_argument("--humans", type=Path, required=True, help="folder of CSVs by experiment")
+    parser.add_argument("--model", type=Path, nargs="*", default=[], help="run folders or CSVs")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args(args)
+    if not given.humans.is_dir():
+        raise FileNotFoundError(f"{given.humans} is not a folder: give the human decisions")
+    people = read_people(given.humans)
+    read = {_name(model): read_model(model, people) for model in given.model}
+    if len(read) < len(given.model):
+        raise ValueError("two models have one name: give them from folders of different names")
+    models = {name: found for name, (found, _) in read.items()}
+    content = align(people, models, {name: missing for name, (_, missing) in read.items()})
+    content["conditions"] = {name: list(CONDITIONS.get(name, ("",))) for name in people}
+    write_json(given.out / "human_alignment.json", content)
+    text = "\n".join(table_lines(content)) + "\n"
+    (given.out / "human_alignment.md").write_text(text)
+    draw_alignment(people, models, given.out)
+    print(text, end="")
+    print(f"plots and figures in {given.out}")
+
+
+def _name(model: Path) -> str:
+    resolved = model.resolve()
+    return resolved.parent.name if resolved.name == "generalisation" else resolved.stem
+
+
+if __name__ == "__main__":
+    with error_exit():
+        main()

@@ -1,0 +1,1 @@
+"""Trained networks leave and enter the project."""

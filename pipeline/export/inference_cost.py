@@ -1,0 +1,43 @@
+"""A counter of floating point operations: torch's, of convolutions and matrix products."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from modules.weights.classifier_folder import load_classifier
+
+
+class _NoModules(nullcontext[None]):
+    """Stands in for torch's module tracker.
+
+    Its hooks bear neither `autograd.grad` nor a module without gradients of which a parameter
+    wants one.
+    """
+
+    parents = frozenset({"Global"})
+
+
+def flop_counter() -> FlopCounterMode:
+    """A context whose `get_total_flops()` tells what ran in it; a multiply-add counts as 2."""
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    return counter
+
+
+def inference_cost(model: Path, image_size: int) -> tuple[int, int]:
+    """Parameters of a deployed model, and its floating point operations for one image.
+
+    Args:
+        model: run folder with `export/`.
+        image_size: side of the image, pixels.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: if its weights are wrong.
+    """
+    network = load_classifier(model)
+    with flop_counter() as counter, torch.no_grad():
+        network(torch.zeros(1, 3, image_size, image_size))
+    return sum(p.numel() for p in network.parameters()), counter.get_total_flops()

@@ -1,0 +1,235 @@
+"""The model card of an export: data, recipe, results and hashes, for people and for a model hub."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+from lightning.pytorch.utilities import rank_zero_warn
+
+from modules.weights.classifier_folder import fingerprint
+from pipeline.export.import_checkpoint import ORIGIN
+from pipeline.runs.stage_outputs import read_manifest
+
+USAGE = {
+    "config.json": (
+        "timm, whose input is normalised (mean and std are in `config.json`)",
+        'timm.create_model("local-dir:FOLDER", pretrained=True)',
+    ),
+    "part_network.json": (
+        "this project, images in [0, 1]",
+        'from modules.weights.classifier_folder import load_classifier\nload_classifier(Path("FOLDER"))',
+    ),
+    "model.onnx": (
+        "onnxruntime, images in [0, 1]",
+        'onnxruntime.InferenceSession("model.onnx").run(["logits"], {"images": images})',
+    ),
+    "model.pt2": (
+        "torch alone, images in [0, 1]",
+        'torch.export.load("model.pt2").module()(images)',
+    ),
+}
+
+
+@dataclass(frozen=True)
+class CardContent:
+    """What a card is made of.
+
+    Attributes:
+        run: folder that may hold its configuration, metrics, manifest or origin.
+        title: name of the model.
+        architecture: timm name or structure and timm name.
+        num_classes: object categories.
+        num_parameters: parameters at inference.
+        image_size: side of the square input, pixels.
+        files: SHA-256 of each exported file.
+        evaluation: run folder of its evaluation, where there is one: see `find_evaluation`.
+        dataset: name of the data set that it was evaluated on.
+        license: licence of the weights, an identifier that the hub knows.
+    """
+
+    run: Path
+    title: str
+    architecture: str
+    num_classes: int
+    num_parameters: int
+    image_size: int
+    files: Mapping[str, str]
+    evaluation: Path | None
+    dataset: str
+    license: str | None
+
+
+def model_card(content: CardContent) -> str:
+    """Markdown with the YAML front matter of a model hub.
+
+    What is not known, such as the recipe of a network that was trained elsewhere, is left out.
+    """
+    threats = _threats(content)
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=content.dataset,
+            dataset_name=content.dataset,
+            metric_type="accuracy",
+            metric_name=f"accuracy, {_threat_name(row)}",
+            metric_value=round(row["accuracy"], 4),
+        )
+        for row in threats
+    ]
+    front = ModelCardData(
+        license=content.license,
+        library_name="timm" if "config.json" in content.files else "pytorch",
+        pipeline_tag="image-classification",
+        tags=["image-classification", "adversarial-robustness", "part-supervision"],
+        model_name=content.title,
+        eval_results=results or None,
+    )
+    sections = [
+        f"# {content.title}",
+        f"{content.architecture}, {content.num_parameters:,} parameters at inference, "
+        f"{content.num_classes} classes, RGB images of {content.image_size} x "
+        f"{content.image_size} pixels.",
+        *_usage(content.files),
+        *_origin(content.run),
+        *_training(content.run),
+        *_results(content, threats),
+        "## Files",
+        _table(("file", "SHA-256"), [(f"`{n}`", f"`{h}`") for n, h in content.files.items()]),
+    ]
+    return (
+        f"---\n{front.to_yaml()}\n---\n\n" + "\n\n".join(part for part in sections if part) + "\n"
+    )
+
+
+def find_evaluation(asked: Path | None, run: Path, model: Path) -> Path | None:
+    """The run folder of a model's evaluation, None if it has none.
+
+    Args:
+        asked: folder that must be it.
+        run: run folder of the model, whose name leads to the evaluation if none is asked for.
+        model: the model.
+
+    Raises:
+        FileNotFoundError: if there is no summary where it was asked for.
+        ValueError: if the folder asked for evaluates other weights.
+    """
+    folder = asked or run.parent / "evaluate" / run.name
+    if not (folder / "summary.json").is_file():
+        if asked is not None:
+            raise FileNotFoundError(f"{asked} has no summary.json: run make evaluate first")
+        return None
+    settings = folder / "records" / "settings.json"
+    if settings.is_file() and json.loads(settings.read_text())["model"] != fingerprint(model):
+        message = f"{folder} evaluates other weights than those of {model}"
+        if asked is not None:
+            raise ValueError(f"{message}: evaluate them anew or name another --evaluation")
+        rank_zero_warn(f"{message}, so the card has no results: evaluate them anew")
+        return None
+    return folder
+
+
+def _usage(files: Mapping[str, str]) -> list[str]:
+    known = [USAGE[name] for name in USAGE if name in files]
+    return ["## Use", *(f"With {what}:\n\n```python\n{code}\n```" for what, code in known)]
+
+
+def _origin(run: Path) -> list[str]:
+    """Where imported weights come from."""
+    if not (run / ORIGIN).is_file():
+        return []
+    origin = json.loads((run / ORIGIN).read_text())
+    notes = "".join(f"\n- {note}" for note in origin["notes"])
+    return ["## Origin", f"Imported from `{origin['file']}`, SHA-256 `{origin['sha256']}`.", notes]
+
+
+def _training(run: Path) -> list[str]:
+    """Data and recipe of a run folder, and what it was made with."""
+    if not (run / "config.yaml").is_file():
+        return []
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    sections = ["## Data"]
+    if (run / "vocabulary.json").is_file():
+        vocabulary = json.loads((run / "vocabulary.json").read_text())
+        counts = [f"{len(vocabulary[k])} {k}" for k in ("objects", "parts") if k in vocabulary]
+        sections.append(f"Part vocabulary: {', '.join(counts)}.")
+    sections.append(_settings({"data": config["data"].get("init_args", {})}))
+    trainer = config["trainer"]
+    kept = ("max_epochs", "max_steps", "devices", "num_nodes", "precision")
+    callbacks = [c for c in trainer.get("callbacks") or [] if "Averaging" in c["class_path"]]
+    recipe = {
+        "model": config["model"].get("init_args", {}),
+        "trainer": {name: trainer.get(name) for name in kept},
+        "average": callbacks[0].get("init_args", {}) if callbacks else {},
+    }
+    sections += ["## Recipe", f"`{config['model']['class_path']}`:", _settings(recipe)]
+    if (run / "manifest.json").is_file():
+        manifest = read_manifest(run)
+        made = {"git": manifest["git"], **manifest["versions"]}
+        sections.append("Made with " + ", ".join(f"{k} {v}" for k, v in made.items()) + ".")
+        inputs = [(f"`{k}`", f"`{_short(v)}`") for k, v in manifest["inputs"].items()]
+        sections.append(_table(("input", "hash"), inputs))
+    return sections
+
+
+def _results(content: CardContent, threats: list[dict[str, Any]]) -> list[str]:
+    sections = []
+    if (content.run / "metrics.json").is_file():
+        metrics = json.loads((content.run / "metrics.json").read_text())
+        shown = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
+        sections.append(f"Best checkpoint by validation while training: {shown}.")
+    if threats:
+        rows = [
+            (
+                _threat_name(row),
+                f"{row['accuracy']:.1%}",
+                "{:.1%} to {:.1%}".format(*row["ci95"]) if "ci95" in row else "",
+                str(row["n"]),
+            )
+            for row in threats
+        ]
+        sections.append(_table(("threat", "accuracy", "95 % interval", "images"), rows))
+    return ["## Results", *sections] if sections else []
+
+
+def _threats(content: CardContent) -> list[dict[str, Any]]:
+    """Rows of the evaluation's summary."""
+    if content.evaluation is None:
+        return []
+    return json.loads((content.evaluation / "summary.json").read_text())["threats"]
+
+
+def _threat_name(row: Mapping[str, Any]) -> str:
+    if not row.get("norm"):
+        return row["name"]
+    eps = f"{row['eps'] * 255:.3g}/255" if row["norm"] == "linf" else f"{row['eps']:.4g}"
+    return f"{row['name']} ({row['norm']} {eps})"
+
+
+def _settings(content: Mapping[str, Any], prefix: str = "") -> str:
+    return _table(("setting", "value"), _rows(content, prefix))
+
+
+def _rows(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """One row a setting that is set; of folders only the last name, they are other people's."""
+    rows: list[tuple[str, str]] = []
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            rows += _rows(value, f"{prefix}{name}.")
+        elif value is not None:
+            is_path = isinstance(value, str) and Path(value).is_absolute()
+            rows.append((f"`{prefix}{name}`", f"`{_short(value) if is_path else value}`"))
+    return rows
+
+
+def _short(value: Any) -> str:
+    """Without the folders before the last."""
+    return str(value).rpartition("/")[2]
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

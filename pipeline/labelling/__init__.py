@@ -1,0 +1,1 @@
+"""What stage 2 writes, and exchange of labels."""

@@ -1,0 +1,238 @@
+"""Exports the labels of a stage 2 run folder as COCO JSON or as a tree of 16-bit PNGs.
+
+python -m pipeline.labelling.export_labels --labels runs/stage2_pseudolabels --format coco --out FOLDER
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.annotations.pinpp import read_annotations
+from datamodules.files.atomic_files import write_text
+from datamodules.labels.coco import relations, to_coco
+from datamodules.labels.png import png_path, write_png
+from datamodules.labels.pseudo_labels import label_files, read_shard, shard_objects
+from datamodules.masks.part_labels import ImageParts
+from datamodules.masks.part_masks import composite
+from pipeline.runs.error_exit import error_exit
+from pipeline.runs.process_map import work_through
+from pipeline.runs.stage_outputs import read_manifest, require_complete, sha256, write_json
+
+Format = Literal["coco", "png"]
+
+
+@dataclass(frozen=True)
+class CategoryExport:
+    """One object category to export, the unit of work.
+
+    Attributes:
+        label: the object category.
+        shards: label files that hold its images.
+        human: human annotations that replace labels, by key.
+        vocabulary: file with the part vocabulary.
+        out: folder to write to.
+        layout: `coco` or `png`.
+        min_score: weaker instances are left out.
+    """
+
+    label: int
+    shards: tuple[Path, ...]
+    human: dict[str, ImageParts]
+    vocabulary: Path
+    out: Path
+    layout: Format
+    min_score: float
+
+    def rows(self) -> list[ImageParts]:
+        """The category's labels, without images that stage 2 could not read."""
+        rows = [row for shard in self.shards for row in read_shard(shard, self.label)]
+        return [self.human.get(row.key) or self._strong(row) for row in rows if not row.error]
+
+    def _strong(self, row: ImageParts) -> ImageParts:
+        kept = tuple(part for part in row.instances if part.score >= self.min_score)
+        return replace(row, instances=kept)
+
+
+def export_labels(
+    labels: Path,
+    out: Path,
+    layout: Format,
+    *,
+    imagenet: Path | None = None,
+    pinpp: Path | None = None,
+    min_score: float = 0.0,
+    workers: int = 1,
+) -> int:
+    """Writes all labels of a run; categories that are there already are not written again.
+
+    Args:
+        labels: stage 2 run folder.
+        out: folder to make; an interrupted export goes on.
+        layout: `coco` writes `json/<object>.json` and `including/<object>.txt`, `png` writes
+            `seg/<object>/<stem>.png` and `whether_pseudo/<object>.txt`, lines `path 0|1`.
+        imagenet: when given, `img` (PNG only) becomes a link to its `train/`.
+        pinpp: when given, human annotations replace the labels of their images.
+        min_score: weaker instances are left out.
+        workers: processes.
+
+    Returns:
+        Number of images whose labels were written now.
+
+    Raises:
+        FileNotFoundError: if the run or a folder is missing.
+        ValueError: if the run is not complete or damaged, or `out` holds other labels.
+    """
+    require_complete(labels, "make stage2-pseudolabels")
+    if imagenet is not None and not (imagenet / "train").is_dir():
+        raise FileNotFoundError(f"{imagenet / 'train'} is not a folder: set --imagenet")
+    vocabulary = PartVocabulary.load(labels / "vocabulary.json")
+    human: dict[int, dict[str, ImageParts]] = defaultdict(dict)
+    for row in read_annotations(pinpp, vocabulary) if pinpp else ():
+        human[row.label][row.key] = row
+    shards: dict[int, list[Path]] = defaultdict(list)
+    for file in label_files(labels):
+        for label in shard_objects(file):
+            shards[label].append(file)
+    _claim(out, _provenance(labels, layout, pinpp, min_score))
+    _write_surroundings(out, layout, vocabulary, imagenet)
+    tasks = [
+        CategoryExport(
+            label,
+            tuple(shards[label]),
+            human[label],
+            out / "vocabulary.json",
+            out,
+            layout,
+            min_score,
+        )
+        for label in sorted(shards)
+        if not _finished(out, layout, vocabulary.objects[label]).is_file()
+    ]
+    return sum(work_through(export_category, tasks, workers, "Exporting categories"))
+
+
+def export_category(task: CategoryExport) -> int:
+    """Writes one category whole or not at all; returns its number of images."""
+    vocabulary = _vocabulary(task.vocabulary)
+    rows = task.rows()
+    name = vocabulary.objects[task.label]
+    finished = _finished(task.out, task.layout, name)
+    if task.layout == "coco":
+        write_text(finished, json.dumps(to_coco(rows, task.label, vocabulary)))
+        return len(rows)
+    folder, partial = task.out / "seg" / name, task.out / "seg" / f".{name}.partial"
+    for left_over in (folder, partial):
+        shutil.rmtree(left_over, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for row in rows:
+        path = partial / png_path(task.out, row.key).name
+        if path.exists():
+            raise ValueError(f"{row.key}: another image of {name} has the PNG name {path.name}")
+        write_png(path, composite(row, vocabulary.inclusions))
+    os.replace(partial, folder)
+    lines = [f"{row.key} {int(row.key not in task.human)}\n" for row in rows]
+    write_text(finished, "".join(lines))
+    return len(rows)
+
+
+@lru_cache(maxsize=1)
+def _vocabulary(path: Path) -> PartVocabulary:
+    return PartVocabulary.load(path)
+
+
+def _finished(out: Path, layout: Format, name: str) -> Path:
+    """The file of a category that is written last."""
+    folders = {"coco": out / "json" / f"{name}.json", "png": out / "whether_pseudo" / f"{name}.txt"}
+    return folders[layout]
+
+
+def _provenance(
+    labels: Path, layout: Format, pinpp: Path | None, min_score: float
+) -> dict[str, Any]:
+    shards = [
+        f"{name} {digest}"
+        for name, digest in sorted(read_manifest(labels)["outputs"].items())
+        if name.endswith(".parquet") or name == "vocabulary.json"
+    ]
+    files = sorted((pinpp / "json").glob("*.json")) if pinpp else []
+    human = [f"{file.name} {sha256(file)}" for file in files]
+    return {
+        "format": layout,
+        "labels_sha256": hashlib.sha256("\n".join(shards).encode()).hexdigest(),
+        "human_sha256": hashlib.sha256("\n".join(human).encode()).hexdigest() if pinpp else None,
+        "min_score": min_score,
+    }
+
+
+def _claim(out: Path, provenance: dict[str, Any]) -> None:
+    """Writes `export.json`, or refuses a folder that holds something else."""
+    path = out / "export.json"
+    mend = f"give another --out, or delete {out}"
+    if not path.is_file():
+        if out.is_dir() and any(out.iterdir()):
+            raise ValueError(f"{out} is not empty and no export: {mend}")
+        write_json(path, provenance)
+        return
+    try:
+        old = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {mend}") from None
+    changed = [
+        f"{name}: {old.get(name)} -> {value}"
+        for name, value in provenance.items()
+        if old.get(name) != value
+    ]
+    if changed:
+        raise ValueError(f"{out} holds other labels ({'; '.join(changed)}): {mend}")
+
+
+def _write_surroundings(
+    out: Path, layout: Format, vocabulary: PartVocabulary, imagenet: Path | None
+) -> None:
+    vocabulary.save(out / "vocabulary.json")
+    for name in ("json", "including") if layout == "coco" else ("seg", "whether_pseudo"):
+        (out / name).mkdir(exist_ok=True)
+    if layout == "coco":
+        for name, lines in relations(vocabulary).items():
+            write_text(out / "including" / f"{name}.txt", lines)
+    elif imagenet is not None and not (out / "img").exists():
+        (out / "img").symlink_to((imagenet / "train").resolve(), target_is_directory=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of `python -m pipeline.labelling.export_labels`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.labelling.export_labels", description=__doc__
+    )
+    parser.add_argument("--labels", type=Path, required=True, help="stage 2 run folder")
+    parser.add_argument("--format", choices=("coco", "png"), required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder to make or to go on with")
+    parser.add_argument("--imagenet", type=Path, help="PNG: link img to its train/")
+    parser.add_argument("--pinpp", type=Path, help="human annotations, they replace labels")
+    parser.add_argument("--min-score", type=float, default=0.0, help="leave out weaker instances")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    given = parser.parse_args(arguments)
+    count = export_labels(
+        given.labels,
+        given.out,
+        given.format,
+        imagenet=given.imagenet,
+        pinpp=given.pinpp,
+        min_score=given.min_score,
+        workers=given.workers,
+    )
+    print(f"{given.out} is complete; the labels of {count} images were written now")
+
+
+if __name__ == "__main__":
+    with error_exit():
+        main()

@@ -1,0 +1,159 @@
+"""Makes labels from elsewhere a stage 2 run folder: COCO JSON, or a tree of 16-bit PNGs.
+
+python -m pipeline.labelling.import_labels --format png --source FOLDER --out runs/stage2_pseudolabels
+    --imagenet ... --pinpp ...
+
+A PNG has one instance per part id: a label map does not tell instances of a part apart.
+"""
+
+import argparse
+import hashlib
+import os
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.imagenet_shards import ImageNetShards, made_of, shard_path
+from datamodules.labels.png import png_path
+from pipeline.labelling.export_labels import Format
+from pipeline.labelling.imported_shards import HINT, ShardImport, import_shard
+from pipeline.labelling.provenance import claim_labels
+from pipeline.runs.error_exit import error_exit
+from pipeline.runs.process_map import work_through
+from pipeline.runs.stage_outputs import PACKAGES, mark_complete, write_json
+
+
+def import_labels(
+    source: Path,
+    out: Path,
+    layout: Format,
+    imagenet: Path,
+    pinpp: Path,
+    *,
+    shard_size: int = 1000,
+    allow_missing: bool = False,
+    workers: int = 1,
+) -> int:
+    """Writes a complete stage 2 run folder; shards that are there already are not made again.
+
+    Args:
+        source: folder with `json/<object>.json` (coco) or `seg/<object>/<stem>.png` (png). PNGs
+            hold part ids of the vocabulary; a `vocabulary.json` beside them is compared.
+        out: run folder to make; an interrupted import goes on.
+        layout: `coco` or `png`.
+        imagenet: folder with `train/`.
+        pinpp: annotation folder that defines the part vocabulary.
+        shard_size: images per Parquet file.
+        allow_missing: images without labels become rows without instances.
+        workers: processes.
+
+    Returns:
+        Number of images whose labels were written now.
+
+    Raises:
+        FileNotFoundError: if a folder is missing.
+        ValueError: if labels do not fit images or vocabulary, naming file and value, or `out`
+            holds other labels.
+    """
+    data = ImageNetShards(imagenet, pinpp, shard_size=shard_size)
+    files = _source_files(source, layout, data, allow_missing)
+    vocabulary = data.vocabulary
+    provenance = {"imported": layout, "source_sha256": files, "allow_missing": allow_missing}
+    claim_labels(out, data.provenance | provenance)
+    vocabulary.save(out / "vocabulary.json")
+    write_json(
+        out / "manifest.json",
+        {
+            "stage": out.name,
+            "state": "running",
+            "config": {"import": {"source": source, "format": layout, "shard_size": shard_size}},
+            "inputs": {"vocabulary": vocabulary.content_hash, "source": f"{source} sha256:{files}"},
+            "outputs": {},
+            "versions": {package: version(package) for package in PACKAGES},
+        },
+    )
+    tasks = [
+        ShardImport(
+            shard_path(out, shard),
+            made_of(out),
+            tuple(zip(*data.shard(shard).to_pydict().values(), strict=True)),
+            data.split,
+            source,
+            out / "vocabulary.json",
+            layout,
+            allow_missing,
+        )
+        for shard in data.missing_shards(out)
+    ]
+    written = sum(work_through(import_shard, tasks, workers, "Importing shards"))
+    mark_complete(out)
+    return written
+
+
+def _source_files(source: Path, layout: Format, data: ImageNetShards, allow_missing: bool) -> str:
+    """Checks which labels are there; SHA-256 of their names, sizes and times."""
+    pattern = {"coco": "json/*.json", "png": "seg/*/*.png"}[layout]
+    files = sorted(source.glob(pattern))
+    if not files:
+        raise FileNotFoundError(f"{source} holds no {pattern}: set --source and --format")
+    saved = source / "vocabulary.json"
+    if layout == "png" and saved.is_file():
+        theirs = PartVocabulary.load(saved)
+        if theirs.content_hash != data.vocabulary.content_hash:
+            raise ValueError(
+                f"{saved} numbers {theirs.num_parts} parts ({theirs.content_hash[:12]}), --pinpp "
+                f"{data.vocabulary.num_parts} ({data.vocabulary.content_hash[:12]}): use the "
+                "annotations that the labels were made with"
+            )
+    wanted = {
+        source / "json" / f"{key.split('/')[0]}.json" if layout == "coco" else png_path(source, key)
+        for key in data.images["key"].to_pylist()
+    }
+    if unknown := sorted(set(files) - wanted):
+        raise ValueError(
+            f"{unknown[0]} and {len(unknown) - 1} more have no image in {data.split}: "
+            "remove them or set --imagenet"
+        )
+    absent = sorted(wanted - set(files)) if layout == "coco" and not allow_missing else []
+    if absent:
+        raise ValueError(f"{absent[0]} and {len(absent) - 1} more are missing: {HINT}")
+    digest = hashlib.sha256()
+    for file in files:
+        state = file.stat()
+        digest.update(f"{file.relative_to(source)} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of `python -m pipeline.labelling.import_labels`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.labelling.import_labels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--format", choices=("coco", "png"), required=True)
+    parser.add_argument("--source", type=Path, required=True, help="folder with json/ or seg/")
+    parser.add_argument("--out", type=Path, required=True, help="stage 2 run folder to make")
+    parser.add_argument("--imagenet", type=Path, required=True, help="folder with train/")
+    parser.add_argument("--pinpp", type=Path, required=True, help="folder with json/, the parts")
+    parser.add_argument("--shard-size", type=int, default=1000, help="images per Parquet file")
+    parser.add_argument("--allow-missing", action="store_true", help="images may have no labels")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    given = parser.parse_args(arguments)
+    count = import_labels(
+        given.source,
+        given.out,
+        given.format,
+        given.imagenet,
+        given.pinpp,
+        shard_size=given.shard_size,
+        allow_missing=given.allow_missing,
+        workers=given.workers,
+    )
+    print(f"{given.out} is complete; the labels of {count} images were written now")
+
+
+if __name__ == "__main__":
+    with error_exit():
+        main()

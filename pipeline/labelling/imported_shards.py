@@ -1,0 +1,114 @@
+"""Labels from elsewhere, shard by shard, checked against the images that they are for."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+
+from PIL import Image
+
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.images.imagenet_folder import read_image
+from datamodules.labels.coco import from_coco
+from datamodules.labels.png import from_label_map, png_path, read_png
+from datamodules.masks.part_labels import ImageParts
+from pipeline.labelling.export_labels import Format
+from pipeline.labelling.shard_writer import write_shard
+
+HINT = "pass --allow-missing to give such images no labels"
+
+
+@dataclass(frozen=True)
+class ShardImport:
+    """One shard to make, the unit of work.
+
+    Attributes:
+        path: Parquet file to write.
+        made_of: what the run's labels are made of, kept in the file.
+        images: keys and labels, sorted.
+        split: folder of the images.
+        source: folder with the labels.
+        vocabulary: file with the part vocabulary.
+        layout: `coco` or `png`.
+        allow_missing: whether an image may have no labels.
+    """
+
+    path: Path
+    made_of: str
+    images: tuple[tuple[str, int], ...]
+    split: Path
+    source: Path
+    vocabulary: Path
+    layout: Format
+    allow_missing: bool
+
+    def rows(self) -> Iterator[ImageParts]:
+        """Labels of the shard's images, in order; an image that is damaged says so."""
+        for name, images in groupby(self.images, lambda image: image[0].split("/")[0]):
+            found = self._coco(name) if self.layout == "coco" else {}
+            for key, label in images:
+                row = found.get(key) if self.layout == "coco" else self._png(key, label)
+                yield self._checked(key, label, row)
+
+    def _coco(self, name: str) -> Mapping[str, ImageParts]:
+        file = self.source / "json" / f"{name}.json"
+        rows = from_coco(file, _vocabulary(self.vocabulary)) if file.is_file() else {}
+        for key in rows.keys() - {key for key, _ in self.images}:
+            if not (self.split / key).is_file():
+                raise ValueError(
+                    f"{file} lists {key}, but {self.split / key} does not exist: add the image "
+                    "or remove the entry"
+                )
+        return rows
+
+    def _png(self, key: str, label: int) -> ImageParts | None:
+        path = png_path(self.source, key)
+        if not path.is_file():
+            return None
+        known = _known_parts(self.vocabulary, label, (self.source / "vocabulary.json").is_file())
+        return from_label_map(key, label, read_png(path), known, path)
+
+    def _checked(self, key: str, label: int, row: ImageParts | None) -> ImageParts:
+        try:
+            if row is None:
+                width, height = read_image(self.split / key).size
+            else:
+                width, height = _size(self.split / key)
+        except ValueError as error:
+            return ImageParts(key, label, 0, 0, error=str(error))
+        if row is None and not self.allow_missing:
+            raise ValueError(f"{self.source} has no labels for {key}: {HINT}")
+        if row is not None and (row.height, row.width) != (height, width):
+            raise ValueError(
+                f"{self.source}: labels of {key} are {row.height}x{row.width}, "
+                f"{self.split / key} is {height}x{width} (height x width): labels must be made "
+                "for these images"
+            )
+        return row or ImageParts(key, label, height, width)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:  # reads no more than the header
+            return image.size
+    except (OSError, SyntaxError, ValueError):
+        return read_image(path).size  # says what is wrong
+
+
+@lru_cache(maxsize=1)
+def _vocabulary(path: Path) -> PartVocabulary:
+    return PartVocabulary.load(path)
+
+
+@lru_cache(maxsize=1)
+def _known_parts(vocabulary: Path, label: int, same_numbers: bool) -> Collection[int]:
+    """Part ids that a map may hold: all of them if the source is known to number them alike."""
+    loaded = _vocabulary(vocabulary)
+    return range(1, loaded.num_parts + 1) if same_numbers else loaded.parts_of(label)
+
+
+def import_shard(task: ShardImport) -> int:
+    """Writes one shard whole or not at all; returns its number of images."""
+    write_shard(task.path, list(task.rows()), task.made_of)
+    return len(task.images)

@@ -1,0 +1,127 @@
+"""How good pseudo labels are: mean IoU of their composites against annotations.
+
+python -m pipeline.labelling.quality --labels RUN [RUN ...] --truth PINPP_ROOT --imagenet IMAGENET
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.annotations.pinpp import read_annotations
+from datamodules.labels.pseudo_labels import read_labels
+from datamodules.masks.part_labels import ImageParts
+from datamodules.masks.part_masks import composite
+from pipeline.runs.error_exit import error_exit
+
+
+def pseudo_label_miou(
+    labels: Iterable[ImageParts],
+    truth: Sequence[ImageParts],
+    inclusions: Iterable[tuple[int, int]],
+    min_score: float = 0.0,
+) -> float:
+    """Mean over part classes of the IoU of composite maps, pixels pooled over all images.
+
+    Args:
+        labels: pseudo labels; images without truth are ignored, an image with an error counts
+            as one without parts.
+        truth: annotations to compare with.
+        inclusions: pairs (part id, id of the whole that includes it).
+        min_score: pseudo instances with a lower score are left out.
+
+    Returns:
+        Mean IoU in [0, 1] over the part classes that occur in the truth, without background.
+
+    Raises:
+        ValueError: if the truth shows no part, or one of its images has no row or another size.
+    """
+    row_of = {row.key: row for row in labels}
+    relations = tuple(inclusions)
+    size = 1 + max((part.part for row in truth for part in row.instances), default=0)
+    overlap, predicted, actual = (np.zeros(size, np.int64) for _ in range(3))
+    for image in truth:
+        if image.key not in row_of:
+            raise ValueError(f"{image.key} has no pseudo label: run make stage2-pseudolabels")
+        target = composite(image, relations)
+        guess = _composite(row_of[image.key], image, relations, min_score)
+        guess[guess >= size] = 0  # a class that the truth never shows is not averaged over
+        overlap += np.bincount(target[guess == target], minlength=size)
+        predicted += np.bincount(guess.ravel(), minlength=size)
+        actual += np.bincount(target.ravel(), minlength=size)
+    present = np.flatnonzero(actual[1:]) + 1
+    if not len(present):
+        raise ValueError("the truth shows no part, so there is nothing to compare with")
+    union = predicted[present] + actual[present] - overlap[present]
+    return float(np.mean(overlap[present] / union))
+
+
+def _composite(
+    row: ImageParts, image: ImageParts, inclusions: Sequence[tuple[int, int]], min_score: float
+) -> np.ndarray:
+    if row.error:
+        return np.zeros((image.height, image.width), np.int32)
+    if (row.height, row.width) != (image.height, image.width):
+        raise ValueError(
+            f"{row.key} is {row.height}x{row.width} in the labels and {image.height}x{image.width} "
+            "in the annotations (height x width): they are of different images"
+        )
+    kept = tuple(part for part in row.instances if part.score >= min_score)
+    return composite(ImageParts(row.key, row.label, row.height, row.width, kept), inclusions)
+
+
+def label_quality(
+    run: Path, truth: Path, imagenet: Path | None = None, min_score: float = 0.0
+) -> dict[str, Any]:
+    """Figures of one stage 2 run folder.
+
+    Args:
+        run: stage 2 run folder with `labels/` and `vocabulary.json`.
+        truth: folder with `json/<object>.json`.
+        imagenet: when given, the annotated images must exist in its `train/`.
+        min_score: pseudo instances with a lower score are left out.
+
+    Returns:
+        `miou`, and the counts `images`, `compared`, `labelled` (with at least one part) and
+        `errors`.
+
+    Raises:
+        FileNotFoundError: if labels, vocabulary or truth are missing.
+        ValueError: if they do not fit each other.
+    """
+    vocabulary = PartVocabulary.load(run / "vocabulary.json")
+    rows = read_labels(run)
+    annotations = read_annotations(truth, vocabulary, imagenet / "train" if imagenet else None)
+    return {
+        "miou": pseudo_label_miou(rows, annotations, vocabulary.inclusions, min_score),
+        "images": len(rows),
+        "compared": len(annotations),
+        "labelled": sum(any(p.score >= min_score for p in row.instances) for row in rows),
+        "errors": sum(bool(row.error) for row in rows),
+    }
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Prints the figures of run folders as JSON, by folder."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.labelling.quality", description=__doc__
+    )
+    parser.add_argument("--labels", type=Path, nargs="+", required=True, help="stage 2 run folders")
+    parser.add_argument("--truth", type=Path, required=True, help="folder with json/")
+    parser.add_argument("--imagenet", type=Path, help="check that the images exist in its train/")
+    parser.add_argument("--min-score", type=float, default=0.0, help="leave out weaker instances")
+    given = parser.parse_args(args)
+    figures = {
+        str(run): label_quality(run, given.truth, given.imagenet, given.min_score)
+        for run in given.labels
+    }
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    with error_exit():
+        main()

@@ -1,0 +1,1 @@
+"""Callbacks that measure and show while stages 1 and 3 train."""

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+
+from datamodules.labels.pseudo_labels import from_table, read_labels, to_table
+from datamodules.masks.part_labels import ImageParts, PartInstance, decode_masks, encode_mask
+
+
+@pytest.fixture
+def rows() -> list[ImageParts]:
+    mask = np.random.default_rng(0).random((5, 7)) > 0.5
+    part = PartInstance(3, encode_mask(mask), (0.5, 1.0, 6.25, 5.0), 0.75)
+    return [
+        ImageParts("cat/2.jpg", 1, 5, 7, (part, part)),
+        ImageParts("cat/1.jpg", 1, 5, 7),
+        ImageParts("cat/3.jpg", 1, 0, 0, error="cat/3.jpg cannot be decoded"),
+    ]
+
+
+def test_round_trip(rows: list[ImageParts], tmp_path: Path) -> None:
+    assert from_table(to_table(rows)) == rows
+    (tmp_path / "labels").mkdir()
+    pq.write_table(to_table(rows[:1]), tmp_path / "labels" / "00000.parquet")
+    pq.write_table(to_table(rows[1:]), tmp_path / "labels" / "00001.parquet")
+    assert read_labels(tmp_path) == sorted(rows, key=lambda row: row.key)
+    dataset = pyarrow.dataset.dataset(tmp_path / "labels")
+    assert dataset.count_rows() == 3
+
+
+def test_masks_survive(rows: list[ImageParts]) -> None:
+    expected = np.random.default_rng(0).random((5, 7)) > 0.5
+    assert np.array_equal(decode_masks(from_table(to_table(rows))[0])[1], expected)
+
+
+def test_missing_and_damaged_labels_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="make stage2-pseudolabels"):
+        read_labels(tmp_path)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"00000\.parquet is damaged"):
+        read_labels(tmp_path)

@@ -1,0 +1,220 @@
+import json
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from datamodules.evaluation.attack_units import wilson_interval
+from datamodules.evaluation.background_swaps import BackgroundSwaps
+from datamodules.evaluation.evaluation_sets import (
+    EvaluationSet,
+    EvaluationSetting,
+    EvaluationSource,
+)
+from datamodules.evaluation.ood_sets import ClassFolders
+from datamodules.generalisation import GeneralisationSets
+from modules.generalisation_evaluator import GeneralisationEvaluator
+from pipeline.evaluation.generalisation_records import GeneralisationRecords, mean_rows
+from tests.modules.tiny_classifier import export_tiny_classifier
+from tests.pipeline.evaluation.evaluation_runs import contents, quiet_trainer
+
+
+class Noise(EvaluationSource, EvaluationSet):
+    """Seeded noise in two groups, 7 images; fails after so many, if told to."""
+
+    name = "noise"
+    table = "texture"
+
+    def __init__(self, left: int = -1, seed: int = 0) -> None:
+        self.left = left
+        self.settings = {"noise": seed}
+
+    def sets(self, setting: EvaluationSetting) -> list[EvaluationSet]:
+        self.groups = torch.tensor([1, -1, 0])
+        self.group_names = ("first", "second")
+        return [self]
+
+    def items(self) -> Sequence[tuple[str, int]]:
+        return [(f"image {i}", i % 2) for i in range(7)]
+
+    def image(self, key: str) -> Tensor:
+        if self.left == 0:
+            raise RuntimeError("power cut")
+        self.left -= 1
+        generator = torch.Generator().manual_seed(int(key.split()[1]))
+        return torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8, generator=generator)
+
+    def figures(
+        self, keys: Sequence[str], labels: Sequence[int], predictions: Sequence[int]
+    ) -> dict[str, float]:
+        return {"seconds": sum(predictions) / len(keys)}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_tiny_classifier(tmp_path_factory.mktemp("stage3_mpm"), num_classes=3)
+
+
+def evaluate(
+    model: Path, root: Path, run: Path, noise: Noise | None = None, **options: object
+) -> GeneralisationSets:
+    sources: dict[str, EvaluationSource] = {
+        "val": ClassFolders("val", root / "imagenet" / "val"),
+        "noise": noise or Noise(),
+        "background": BackgroundSwaps(root / "val_parts"),
+        "sketch": ClassFolders("sketch", None),
+    }
+    max_images = options.pop("max_images", None)
+    sets = GeneralisationSets(
+        root / "imagenet",
+        root / "pinpp",
+        sources,
+        batch_size=5,
+        image_size=16,
+        resize=16,
+        max_images=max_images,  # type: ignore[arg-type]
+    )
+    trainer = quiet_trainer(run, GeneralisationRecords(), **options)
+    trainer.test(GeneralisationEvaluator(model, sets.object_parts), datamodule=sets, verbose=False)
+    return sets
+
+
+@pytest.fixture(scope="module")
+def finished(
+    model: Path, shapes_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, GeneralisationSets]:
+    run = tmp_path_factory.mktemp("generalisation")
+    return run, evaluate(model, shapes_root, run)
+
+
+def test_summary_is_that_of_the_records(
+    finished: tuple[Path, GeneralisationSets], model: Path
+) -> None:
+    run, sets = finished
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["model"] == str(model)
+    found = {row["name"]: row for row in summary["sets"]}
+    assert [(name, row["n"]) for name, row in found.items()] == [
+        ("val", 12),
+        ("noise", 7),
+        ("background/original", 12),
+        ("background/swapped", 12),
+        ("sketch", 0),
+    ]
+    assert "no folder given" in found["sketch"]["missing"]
+    assert found["sketch"]["accuracy"] is None
+    network = timm.create_model(f"local-dir:{model / 'export'}", pretrained=True).eval()
+    for chosen in sets.sets[:-1]:
+        files = sorted((run / "records" / chosen.name).glob("*.parquet"))
+        rows = [record for file in files for record in pq.read_table(file).to_pylist()]
+        assert [(row["key"], row["label"]) for row in rows] == list(chosen.items())
+        images = torch.stack([chosen.image(row["key"]) for row in rows]).float() / 255
+        with torch.no_grad():
+            logits = network((images - 0.5) / 0.25).numpy()
+        answers = logits.argmax(1) if chosen.groups is None else logits[:, [2, 0]].argmax(1)
+        assert [row["prediction"] for row in rows] == answers.tolist()
+        right = [row["prediction"] == row["label"] for row in rows]
+        assert [row["correct"] for row in rows] == right
+        row = found[chosen.name]
+        assert row["accuracy"] == np.mean(right)
+        assert row["ci95"] == list(wilson_interval(sum(right), len(right)))
+        assert row["missing"] == ""
+        if chosen.name == "noise":
+            assert row["figures"] == {"seconds": np.mean(answers)}
+    assert summary["means"] == []  # the two of the background are there to be compared
+
+
+def test_cut_run_goes_on_and_ends_the_same(
+    finished: tuple[Path, GeneralisationSets], model: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match="power cut"):
+        evaluate(model, shapes_root, tmp_path, Noise(5))
+    assert not (tmp_path / "summary.json").exists()
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    assert len(done) == 4  # three of val, one of noise
+    damaged = next(iter(done))
+    damaged.write_bytes(b"half a fi")
+    evaluate(model, shapes_root, tmp_path)
+    assert contents(tmp_path) == contents(finished[0])
+    kept = {path: path.stat().st_mtime_ns for path in done if path != damaged}
+    assert kept.items() <= done.items()
+    # nothing left to do: no image is made, and the summary comes back
+    (tmp_path / "summary.json").unlink()
+    evaluate(model, shapes_root, tmp_path, Noise(0))
+    assert contents(tmp_path) == contents(finished[0])
+
+
+@pytest.mark.slow
+def test_two_processes_end_the_same(
+    finished: tuple[Path, GeneralisationSets], model: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    evaluate(model, shapes_root, tmp_path, strategy="ddp_spawn", devices=2)
+    assert contents(tmp_path) == contents(finished[0])
+
+
+def test_other_settings_are_refused(
+    finished: tuple[Path, GeneralisationSets], model: Path, shapes_root: Path
+) -> None:
+    before = contents(finished[0])
+    with pytest.raises(ValueError, match=r"sets.noise.noise: 0 -> 1\)"):
+        evaluate(model, shapes_root, finished[0], Noise(seed=1))
+    assert contents(finished[0]) == before
+
+
+def test_at_most_so_many_images_balanced(model: Path, shapes_root: Path, tmp_path: Path) -> None:
+    sets = evaluate(model, shapes_root, tmp_path, max_images=6)
+    assert sorted(label for _, label in sets.image_lists["val"]) == [0, 0, 1, 1, 2, 2]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [row["n"] for row in summary["sets"]] == [6, 6, 6, 6, 0]
+
+
+def test_means_leave_out_what_is_missing() -> None:
+    row = {"table": "ood", "missing": ""}
+    rows = [
+        row | {"name": "din/edge", "accuracy": 0.5, "n": 10},
+        row | {"name": "din/colour", "accuracy": 0.9, "n": 30},
+        row | {"name": "din/sketch", "accuracy": None, "n": 0, "missing": "gone"},
+        row | {"name": "sketch", "accuracy": 0.1, "n": 30},
+    ]
+    (mean,) = mean_rows(rows)
+    half = 1.959964 * np.sqrt(0.25 / 10 + 0.09 / 30) / 2
+    assert mean["accuracy"] == pytest.approx(0.7)
+    assert mean["ci95"] == pytest.approx([0.7 - half, 0.7 + half])
+    assert mean["pooled"] == pytest.approx(0.8)
+    assert (mean["name"], mean["n"], mean["measured"], mean["sets"]) == ("din", 40, 2, 3)
+
+
+def test_processes_share_what_is_left(
+    finished: tuple[Path, GeneralisationSets], tmp_path: Path
+) -> None:
+    _, sets = finished
+
+    def keys_of(rank: int, processes: int, run: Path) -> list[str]:
+        place = SimpleNamespace(default_root_dir=run, global_rank=rank, world_size=processes)
+        sets.trainer = place  # type: ignore[assignment]
+        return [f"{batch['set']} {key}" for batch in sets.test_dataloader() for key in batch["key"]]
+
+    every = [f"{name} {key}" for name, images in sets.image_lists.items() for key, _ in images]
+    for processes in (1, 2, 3):
+        shared = [keys_of(rank, processes, tmp_path) for rank in range(processes)]
+        assert sorted(chain(*shared)) == sorted(every)
+        assert keys_of(0, processes, finished[0]) == []
+
+
+def test_names_and_numbers_are_checked(shapes_root: Path) -> None:
+    def build(**options: object) -> None:
+        sources: dict[str, EvaluationSource] = {"a": Noise(), "b": Noise()}
+        folders = shapes_root / "imagenet", shapes_root / "pinpp"
+        GeneralisationSets(*folders, **({"sources": sources} | options))  # type: ignore[arg-type]
+
+    with pytest.raises(ValueError, match="two sets are called noise"):
+        build()
+    with pytest.raises(ValueError, match="max_images=0 must be positive"):
+        build(max_images=0)

@@ -1,0 +1,169 @@
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from torch import Tensor, nn
+
+from datamodules.robustness import RobustnessSets
+from modules.attacks.threats import PGD
+from tests.modules.tiny_classifier import export_tiny_classifier
+from tests.pipeline.evaluation.evaluation_runs import IMAGES, contents, evaluate_robustness
+
+
+class FailsAt(PGD):
+    """PGD that dies when a file says so, with PGD's settings."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__(0.05, 2, 0.03)
+        self._left = left
+
+    @property
+    def settings(self) -> dict:
+        return PGD(0.05, 2, 0.03).settings
+
+    def perturb(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        if self._left == 0:
+            raise RuntimeError("power cut")
+        self._left -= 1
+        return super().perturb(network, images, labels, seed)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, shapes_root: Path) -> Path:
+    objects = len(list((shapes_root / "imagenet" / "train").iterdir()))
+    return export_tiny_classifier(tmp_path_factory.mktemp("stage3_mpm"), objects)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    model: Path, shapes_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, RobustnessSets]:
+    run = tmp_path_factory.mktemp("evaluate")
+    return run, evaluate_robustness(model, shapes_root, run)
+
+
+def test_summary_is_that_of_the_records(finished: tuple[Path, RobustnessSets], model: Path) -> None:
+    run, sets = finished
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["model"] == str(model)
+    assert [(row["name"], row["norm"], row["n"]) for row in summary["threats"]] == [
+        ("clean", None, 10),
+        ("pgd", "linf", 7),
+    ]
+    for row in summary["threats"]:
+        files = sorted((run / "records" / row["name"]).glob("*.parquet"))
+        rows = [record for file in files for record in pq.read_table(file).to_pylist()]
+        assert [(r["key"], r["label"]) for r in rows] == sets.image_list[: row["n"]]
+        broken = ["clean" if r["clean_prediction"] != r["label"] else "PGD" for r in rows]
+        broken = [("" if r["robust"] else name) for r, name in zip(rows, broken, strict=True)]
+        assert [r["broken_by"] for r in rows] == broken
+        assert row["broken_by"] == Counter(broken)
+        assert all(r["linf"] <= r["l2"] <= r["l1"] for r in rows)
+        robust = [r["clean_prediction"] == r["adversarial_prediction"] == r["label"] for r in rows]
+        assert [r["robust"] for r in rows] == robust
+        assert row["accuracy"] == pytest.approx(sum(robust) / row["n"])
+        assert max(r["linf"] for r in rows) <= row["eps"] + 1e-6
+
+
+def test_subset_is_stored_with_its_hash(finished: tuple[Path, RobustnessSets]) -> None:
+    run, sets = finished
+    summary = json.loads((run / "summary.json").read_text())
+    written = (run / "subset.txt").read_bytes()
+    assert written.decode().splitlines() == [f"{key} {n}" for key, n in sets.image_list[:10]]
+    assert summary["subset"]["sha256"] == hashlib.sha256(written).hexdigest()
+    assert summary["subset"]["per_class"] == [3, 4]
+    assert summary["warnings"] == []
+    assert "PINPP_VAL" in summary["parts"]["missing"]
+
+
+def test_early_end_leaves_the_rest_out(
+    finished: tuple[Path, RobustnessSets], model: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    evaluate_robustness(model, shapes_root, tmp_path, stop_width=0.6)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    whole = contents(finished[0])
+    for row in summary["threats"]:
+        assert row["early"] == (row["n"] < IMAGES[row["name"]])
+        assert row["ci95"][1] - row["ci95"][0] <= 0.6
+    assert any(row["early"] for row in summary["threats"])
+    records = [name for name in contents(tmp_path) if name != "summary"]
+    assert len(records) < len(whole) - 1
+    assert all(contents(tmp_path)[name] == whole[name] for name in records)
+    evaluate_robustness(model, shapes_root, tmp_path)  # without the rule the rest is done, too
+    assert contents(tmp_path) == whole
+
+
+def test_examples_are_pairs_of_the_attack(finished: tuple[Path, RobustnessSets]) -> None:
+    run, sets = finished
+    with np.load(run / "examples.npz", allow_pickle=False) as examples:
+        assert examples["clean"].shape == examples["adversarial"].shape == (2, 16, 16, 3)
+        difference = examples["clean"].astype(int) - examples["adversarial"]
+        assert 0 < np.abs(difference).max() <= np.ceil(0.05 * 255)
+        assert examples["threat"].tolist() == ["pgd", "pgd"]
+        assert examples["key"].tolist() == [key for key, _ in sets.image_list[:2]]
+        assert tuple(examples["objects"]) == sets.vocabulary.objects
+
+
+def test_cut_run_goes_on_and_ends_the_same(
+    finished: tuple[Path, RobustnessSets], model: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match="power cut"):
+        evaluate_robustness(model, shapes_root, tmp_path, FailsAt(1))
+    assert not (tmp_path / "summary.json").exists()
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    assert len(done) == 5
+    damaged = next(iter(done))
+    damaged.write_bytes(b"half a fi")
+    evaluate_robustness(model, shapes_root, tmp_path)
+    assert contents(tmp_path) == contents(finished[0])
+    kept = {path: path.stat().st_mtime_ns for path in done if path != damaged}
+    assert kept.items() <= done.items()
+
+
+def test_nothing_left_to_do_still_sums_up(
+    finished: tuple[Path, RobustnessSets], model: Path, shapes_root: Path
+) -> None:
+    run, _ = finished
+    before = contents(run)
+    (run / "summary.json").unlink()
+    evaluate_robustness(model, shapes_root, run, FailsAt(0))
+    assert contents(run) == before
+
+
+def test_more_images_keep_the_whole_chunks(
+    finished: tuple[Path, RobustnessSets], model: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    evaluate_robustness(model, shapes_root, tmp_path, images={"pgd": 3})
+    evaluate_robustness(model, shapes_root, tmp_path, FailsAt(2))
+    assert contents(tmp_path) == contents(finished[0])
+
+
+def test_two_processes_end_the_same(
+    finished: tuple[Path, RobustnessSets], model: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    evaluate_robustness(model, shapes_root, tmp_path, strategy="ddp_spawn", devices=2)
+    assert contents(tmp_path) == contents(finished[0])
+    # one unit left: the second process has none
+    (tmp_path / "records" / "pgd" / "00000.parquet").unlink()
+    evaluate_robustness(model, shapes_root, tmp_path, strategy="ddp_spawn", devices=2)
+    assert contents(tmp_path) == contents(finished[0])
+
+
+def test_other_settings_are_refused(
+    finished: tuple[Path, RobustnessSets], model: Path, shapes_root: Path
+) -> None:
+    before = contents(finished[0])
+    with pytest.raises(ValueError, match=r"threats.pgd.eps: 0.05 -> 0.1\)"):
+        evaluate_robustness(model, shapes_root, finished[0], PGD(0.1, 2, 0.03))
+    assert contents(finished[0]) == before
+
+
+def test_images_for_an_unknown_threat_are_refused(
+    model: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="names other, but the model's threats are clean, pgd"):
+        evaluate_robustness(model, shapes_root, tmp_path, images={"other": 3})

@@ -1,0 +1,100 @@
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from datamodules.labels.pseudo_labels import from_table
+from datamodules.masks.part_labels import decode_masks
+from pipeline.labelling.progress import LabelMeter
+from tests.pipeline.labelling.label_world import CORRUPT, KEYS, files_of, predict, save_segmenter
+
+
+def test_shards_hold_every_image_in_order(label_root: Path, whole_labels: Path) -> None:
+    names = [f"{shard:05d}.parquet" for shard in range(5)]
+    assert list(files_of(whole_labels)) == [*names, "_shards.json"]
+    rows = [
+        row for name in names for row in from_table(pq.read_table(whole_labels / "labels" / name))
+    ]
+    assert [row.key for row in rows] == KEYS
+    assert [row.label for row in rows] == [0] * 7 + [1] * 7
+    assert any(len(row.instances) > 1 for row in rows)
+    for row in rows:
+        assert bool(row.error) == (row.key == CORRUPT)
+        assert {part.part for part in row.instances} <= ({1, 2}, {3, 4})[row.label]
+        if not row.error:
+            assert decode_masks(row).shape == (len(row.instances), 40, 48)
+
+
+def test_labels_made_another_way_are_refused(label_root: Path, tmp_path: Path) -> None:
+    predict(label_root, tmp_path)
+    before = files_of(tmp_path)
+    save_segmenter(label_root / "retrained", seed=1)
+    with pytest.raises(ValueError, match=r"segmenter_sha256: .* -> .*NAME=, or delete"):
+        predict(label_root, tmp_path, "retrained")
+    (tmp_path / "labels/_shards.json").unlink()
+    with pytest.raises(ValueError, match=r"shards\.json is missing"):
+        predict(label_root, tmp_path)
+    (tmp_path / "labels/_shards.json").write_bytes(before["_shards.json"])
+    assert files_of(tmp_path) == before
+
+
+def test_other_settings_and_other_images_are_refused(label_root: Path, tmp_path: Path) -> None:
+    predict(label_root, tmp_path)
+    before = files_of(tmp_path)
+    with pytest.raises(ValueError, match=r"score_threshold: 0\.05 -> 0\.5\)"):
+        predict(label_root, tmp_path, labels={"score_threshold": 0.5})
+    with pytest.raises(ValueError, match=r"category_filter: True -> False; flip_tta: False -> Tr"):
+        predict(label_root, tmp_path, labels={"category_filter": False, "flip_tta": True})
+    shutil.copytree(label_root, tmp_path / "more")
+    more = tmp_path / "more/imagenet/train/ant"
+    shutil.copy(more / "ant_0.jpg", more / "ant_9.jpg")
+    with pytest.raises(ValueError, match=r"image_list_sha256: .* -> .*; images: 14 -> 15\)"):
+        predict(tmp_path / "more", tmp_path)
+    (more / "ant_9.jpg").rename(more / "ant_0.jpg.png")  # as many images, another name
+    (more / "ant_0.jpg").unlink()
+    with pytest.raises(ValueError, match=r"way \(image_list_sha256: \w+ -> \w+\)"):
+        predict(tmp_path / "more", tmp_path)
+    shutil.copytree(label_root, tmp_path / "parts")
+    (tmp_path / "parts/pinpp/including").mkdir()
+    parts = {"images": [], "annotations": [], "categories": [{"id": 0, "name": n} for n in "ab"]}
+    (tmp_path / "parts/pinpp/json/ant.json").write_text(json.dumps(parts))
+    with pytest.raises(ValueError, match=r"way \(vocabulary_hash: \w+ -> \w+\)"):
+        predict(tmp_path / "parts", tmp_path)
+    assert files_of(tmp_path) == before
+
+
+def test_segmenter_of_another_vocabulary_is_refused(label_root: Path, tmp_path: Path) -> None:
+    save_segmenter(label_root / "other", seed=0)
+    vocabulary = {"objects": ["ant", "bee"], "parts": ["ant:leg"], "inclusions": []}
+    (label_root / "other/vocabulary.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(ValueError, match=r"checkpoint of another vocabulary \(1 parts.*\(4 parts"):
+        predict(label_root, tmp_path, "other")
+    assert not (tmp_path / "labels").exists()
+
+
+def test_cut_short_run_is_not_taken_for_complete(label_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="lacks 4 of 5 shards, the first is 00001"):
+        predict(label_root, tmp_path, limit_predict_batches=3)
+    predict(label_root, tmp_path / "dry", fast_dev_run=True)
+    assert not (tmp_path / "dry/labels").exists()
+
+
+def test_unreadable_images_are_announced(label_root: Path, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="shard 1: 1 images could not be read"):
+        predict(label_root, tmp_path)
+
+
+def test_progress_counts_images_of_all_processes(label_root: Path, tmp_path: Path) -> None:
+    meter = LabelMeter(tmp_path, {1: 3, 2: 3, 4: 2}, total=14, alone=False)
+    assert (meter.done, str(meter)) == (6, "")
+    (tmp_path / "labels").mkdir()
+    for name in ("00000.parquet", "00002.parquet", ".00004.parquet.partial", "_shards.json"):
+        (tmp_path / "labels" / name).touch()
+    meter.started -= 2
+    meter._looked -= 11
+    meter.add(1, 2)
+    assert meter.done == 6 + 2 + 3
+    assert str(meter) == f"{meter.rate:.1f} images/s, 0:00:01 left"
+    assert meter.rate == pytest.approx(2.5, rel=0.05)

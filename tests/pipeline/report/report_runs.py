@@ -1,0 +1,174 @@
+"""A runs folder with a bit of everything that the report shows."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from torch.utils.tensorboard import SummaryWriter
+
+from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.annotations.pinpp import read_annotations
+from datamodules.corruptions import CORRUPTIONS
+from datamodules.evaluation.human_stimuli import EXPERIMENTS
+from datamodules.images.imagenet_folder import list_images
+from datamodules.labels.pseudo_labels import to_table
+from datamodules.masks.part_labels import ImageParts
+from pipeline.evaluation.generalisation_records import mean_rows
+from pipeline.runs.stage_outputs import write_json
+
+
+def write_manifest(run: Path, state: str = "complete") -> None:
+    config = {
+        "trainer": {"max_epochs": 3},
+        "data": {"class_path": "Data", "init_args": {"seed": 0, "batch_size": 8}},
+        "model": {
+            "note": "<script>alert(1)</script>",
+            "eps": 4 / 255,
+            "optimizer": {"class_path": "AdamW", "init_args": {"lr": 0.001, "eps": 1e-8}},
+        },
+    }
+    write_json(
+        run / "manifest.json",
+        {
+            "stage": run.name,
+            "state": state,
+            "config": config,
+            "inputs": {"vocabulary": "abc123"},
+            "outputs": {"checkpoints/best.ckpt": "f00dfeed"},
+            "versions": {"torch": "2.11.0"},
+            "git": "deadbeef",
+        },
+    )
+
+
+def write_events(run: Path, tags: list[str], first: int = 0) -> None:
+    with SummaryWriter(str(run)) as writer:
+        for step in range(first, first + 20):
+            for place, tag in enumerate(tags):
+                writer.add_scalar(tag, 1 / (1 + step) + place, step)
+
+
+def write_labels(run: Path, root: Path, vocabulary: PartVocabulary) -> None:
+    known = read_annotations(root / "pinpp", vocabulary, root / "imagenet" / "train")
+    truth = read_annotations(root / "truth", vocabulary, root / "imagenet" / "train")
+    rows = {parts.key: parts for parts in (*known, *truth)}
+    keys = list_images(root / "imagenet" / "train")
+    full = [rows.get(key, ImageParts(key, label, 64, 64)) for key, label in keys]
+    full[0] = ImageParts(full[0].key, full[0].label, 0, 0, error="cannot be decoded")
+    full[1] = replace(full[1], instances=())
+    (run / "labels").mkdir(parents=True)
+    half = len(full) // 2
+    pq.write_table(to_table(full[:half]), run / "labels" / "00000.parquet")
+    pq.write_table(to_table(full[half:]), run / "labels" / "00001.parquet")
+
+
+def write_evaluation(folder: Path, clean: float, robust: float, vocabulary: PartVocabulary) -> None:
+    def threat(
+        name: str, norm: str | None, eps: float, accuracy: float, n: int
+    ) -> dict[str, object]:
+        low, high = max(0.0, accuracy - 0.1), min(1.0, accuracy + 0.1)
+        values = {"accuracy": accuracy, "ci95": [low, high], "n": n}
+        return {"name": name, "norm": norm, "eps": eps} | values
+
+    threats = [
+        threat("clean", None, 0.0, clean, 100),
+        threat("pgd20", "linf", 4 / 255, robust + 0.05, 100),
+        threat("autoattack", "linf", 4 / 255, robust, 16),
+    ]
+    threats[-1]["broken_by"] = {"": 8, "clean": 4, "apgd-ce": 3, "square": 1}
+    for radius, left in ((2 / 255, 0.2), (8 / 255, -0.2)):
+        threats.append(threat(f"aa_{radius}", "linf", radius, max(0.0, robust + left), 16))
+    content = {"model": f"runs/{folder.name}", "threats": threats, "warnings": ["WARNING: masked"]}
+    content["parts"] = {"missing": "no part annotations of val images: give PINPP_VAL="}
+    write_json(folder / "summary.json", content)
+    rng = np.random.default_rng(0)
+    images = rng.integers(8, 240, (3, 32, 32, 3), dtype=np.uint8)
+    noise = rng.integers(-4, 5, images.shape)
+    np.savez(
+        folder / "examples.npz",
+        clean=images,
+        adversarial=(images + noise).astype(np.uint8),
+        label=np.array([0, 1, 2]),
+        clean_prediction=np.array([1, 1, 2]),
+        adversarial_prediction=np.array([1, 1, 0]),
+        key=np.array(["a/1.jpg", "b/2.jpg", "c/3.jpg"]),
+        threat=np.array(["autoattack"] * 3),
+        objects=np.array(vocabulary.objects),
+    )
+
+
+def category_content() -> dict[str, object]:
+    """Twenty parts of ten objects, part 13 without ground truth."""
+
+    def row(number: int, name: str, **values: object) -> dict[str, object]:
+        keys = ("AP", "AP50", "AP_filtered", "AP50_filtered", "IoU_filtered")
+        figures = dict.fromkeys(keys, None if number == 13 else number / 40)
+        return {"object": name, "images": number, "masks": 2 * number} | values | figures
+
+    parts = [row(i, f"object{i // 2}", part=f"part{i}") for i in range(20)]
+    objects = [row(i, f"object{i}", object_AP_filtered=i / 20) for i in range(10)]
+    return {"score_threshold": 0.0, "objects": objects, "parts": parts}
+
+
+def write_generalisation(folder: Path) -> list[dict[str, object]]:
+    """All 75 corruptions, of the shifts one, of the 17 experiments two; the others are missing."""
+    rng = np.random.default_rng(3)
+
+    def row(name: str, table: str, missing: str = "") -> dict[str, object]:
+        right = int(rng.integers(20, 90))
+        measured = {"accuracy": right / 100, "ci95": [right / 100 - 0.05, right / 100 + 0.05]}
+        absent = {"accuracy": None, "ci95": None}
+        values = (absent if missing else measured) | {"n": 0 if missing else 100}
+        return {"name": name, "table": table, "missing": missing, "figures": {}} | values
+
+    rows = [
+        row(f"{name}/{severity}", "corruptions") for name in CORRUPTIONS for severity in range(1, 6)
+    ]
+    rows += [row("sketch", "ood"), row("imagenet_a_plus", "ood", "folder X does not exist")]
+    rows += [row("stylized", "ood", "no folder given"), row("imagenet_r", "ood", "no folder given")]
+    rows += [
+        row(f"din/{name}", "ood", "" if place < 2 else f"folder {name} does not exist")
+        for place, name in enumerate(EXPERIMENTS)
+    ]
+    rows += [row("pin125", "subsets", "printed nowhere"), row("pin11", "subsets")]
+    rows += [row("background/original", "background"), row("background/swapped", "background")]
+    rows.append(row("cue_conflict", "texture") | {"figures": {"shape_bias": 0.4321}})
+    content = {"model": "runs/any", "sets": rows, "means": mean_rows(rows)}
+    write_json(folder / "generalisation" / "summary.json", content)
+    return rows
+
+
+def write_alignment(folder: Path) -> None:
+    mean = {"accuracy_difference": 0.0711, "observed_consistency": 0.5432}
+    mean |= {"error_consistency": 0.1987, "ood_accuracy": 0.5}
+    rows = [
+        {"name": name, "of": 3, "mean": mean, "missing": {}} for name in ("humans", "stage3_mpm")
+    ]
+    write_json(folder / "human_alignment.json", {"experiments": [], "absent": [], "rows": rows})
+
+
+def write_runs(folder: Path, shapes_root: Path) -> Path:
+    """Runs of all stages, two evaluated models and one detector; returns the folder."""
+    vocabulary = PartVocabulary.from_pinpp(shapes_root / "pinpp", shapes_root / "imagenet")
+    segmenter, labels = folder / "stage1_segmenter", folder / "stage2_pseudolabels"
+    write_manifest(segmenter)
+    vocabulary.save(segmenter / "vocabulary.json")
+    write_events(segmenter, ["train/loss", "val/segm_AP", "val/segm_AP_filtered"])
+    values = {"segm_AP": 0.371, "segm_AP50": 0.642, "segm_AP_filtered": 0.463}
+    values |= {"segm_AP75_filtered": 0.412, "segm_APl": -1.0, "object_AP_filtered": 0.537}
+    write_json(segmenter / "metrics.json", values | {"segm_AP50_filtered": 0.794, "epoch": 3})
+    write_json(segmenter / "per_category.json", category_content())
+    write_manifest(labels)
+    write_labels(labels, shapes_root, vocabulary)
+    write_json(labels / "quality.json", {"miou_filtered": 0.7125, "miou_unfiltered": 0.6031})
+    write_manifest(folder / "stage3_mpm", "running")
+    write_events(folder / "stage3_mpm", ["train/loss", "val/loss", "val/robust_acc"])
+    write_evaluation(folder / "evaluate" / "stage3_mpm", 0.77, 0.54, vocabulary)
+    write_evaluation(folder / "evaluate" / "stage3_vanilla", 0.75, 0.5, vocabulary)
+    write_generalisation(folder / "evaluate" / "stage3_mpm")
+    write_alignment(folder / "human_alignment")
+    figures = {"AP": 0.1234, "AP50": 0.25}
+    detection = {"clean": figures, "A_cls": figures, "A_reg": {"AP": -1.0, "AP50": -1.0}}
+    write_json(folder / "downstream_detection" / "test" / "summary.json", detection | {"images": 8})
+    return folder

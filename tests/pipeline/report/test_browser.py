@@ -1,0 +1,132 @@
+"""The report in a real browser, where one is installed."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.report.build import build_report
+from tests.pipeline.report.report_runs import write_runs
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), None)
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+    *("--virtual-time-budget=20000", "--enable-logging=stderr", "--v=0", "--dump-dom"),
+)
+# written into the document that the browser prints
+CHECK = """<script>
+addEventListener("load", async () => {
+  await Promise.all([...document.images].map((one) => one.decode().catch(() => {})));
+  const table = document.querySelector("table.sortable");
+  const click = (place) => {
+    table.tHead.rows[0].cells[place].querySelector("button").click();
+    return [...table.tBodies].map((body) =>
+      [...body.rows].map((row) => row.cells[place]?.dataset.value ?? null));
+  };
+  const found = {
+    tables: [...document.querySelectorAll("h3 + .scroll > table caption")].map(
+      (c) => c.textContent),
+    rows: [...document.querySelectorAll("table.sortable")].map((t) => t.tBodies[0].rows.length),
+    images: [...document.images].map((one) => [one.alt, one.naturalWidth, one.naturalHeight]),
+    links: [...document.querySelectorAll("a[download]")].length,
+    anchors: [...document.querySelectorAll("nav a")].map(
+      (a) => document.querySelector(a.hash) !== null),
+    down: click(1), up: click(1), names: click(0), last: click(3),
+    sorted: table.tHead.rows[0].cells[3].getAttribute("aria-sort"),
+    wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  };
+  const pre = document.createElement("pre");
+  pre.id = "check";
+  pre.textContent = JSON.stringify(found);
+  document.body.append(pre);
+});
+</script>"""
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser ({', '.join(BROWSERS)})")
+
+
+def look_at(page: Path, profile: Path) -> tuple[str, list[str]]:
+    """The document after its scripts ran, and the lines of the console."""
+    done = subprocess.run(
+        [str(BROWSER), *OPTIONS, f"--user-data-dir={profile}", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+
+
+def numbers(values: list[str | None]) -> list[float]:
+    return [float(value) for value in values if value is not None]
+
+
+@pytest.fixture(scope="module")
+def looked(
+    shapes_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], list[str]]:
+    folder = tmp_path_factory.mktemp("browser")
+    runs = write_runs(folder / "runs", shapes_root)
+    data = {"imagenet": shapes_root / "imagenet", "pinpp": shapes_root / "pinpp"}
+    page = build_report(runs, folder / "index.html", **data)
+    page.write_text(page.read_text().replace("</body>", f"{CHECK}</body>"))
+    for attempt in range(4):  # a busy machine's browser may print before all pictures are decoded
+        document, console = look_at(page, folder / f"profile{attempt}")
+        if '<pre id="check">' in document:
+            break
+    found = re.search(r'<pre id="check">(.*?)</pre>', document, re.DOTALL)
+    assert found, "the script in the page did not run to its end"
+    return json.loads(html.unescape(found[1])), console
+
+
+def test_nothing_on_the_console(looked: tuple[dict[str, Any], list[str]]) -> None:
+    assert looked[1] == []
+
+
+def test_tables_and_links_are_there(looked: tuple[dict[str, Any], list[str]]) -> None:
+    found, _ = looked
+    assert len(found["tables"]) >= 12
+    assert all(found["tables"])
+    assert all(found["rows"])
+    assert found["links"] == 3 * len(found["rows"])
+    assert len(found["anchors"]) >= 8
+    assert all(found["anchors"])
+    assert found["wide"] <= 0  # wide tables scroll by themselves
+
+
+def test_images_decode(looked: tuple[dict[str, Any], list[str]]) -> None:
+    images = looked[0]["images"]
+    assert all(alt and width > 0 and height > 0 for alt, width, height in images)
+    titles = {alt for alt, _, _ in images}
+    assert titles >= {
+        *("Robust accuracy against eps", "Robust against clean accuracy", "clean image"),
+        *("Images standing after each attack", "Accuracy under each corruption"),
+        *("adversarial image", "amplified difference", "learning curves of stage3_mpm"),
+    }
+
+
+def test_headings_sort(looked: tuple[dict[str, Any], list[str]]) -> None:
+    found, _ = looked
+    for place, body in enumerate(found["down"]):
+        values = numbers(body)
+        assert values == sorted(values, reverse=True)
+        assert numbers(found["up"][place]) == sorted(values)
+    assert found["names"][0] == ["stage3_mpm", "stage3_vanilla"]
+    assert found["names"][2] == sorted(found["names"][2], key=str.casefold)
+    assert found["sorted"] == "descending"
+    # published rows are no part of the measured ones, and their heading stays above them
+    assert [len(body) for body in found["down"]] == [2, 1, 7]
+
+
+def test_an_error_would_be_seen(tmp_path: Path) -> None:
+    page = tmp_path / "broken.html"
+    page.write_text("<body><script>notThere()</script></body>")
+    _, console = look_at(page, tmp_path / "profile")
+    assert any("notThere is not defined" in line for line in console)

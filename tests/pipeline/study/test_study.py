@@ -1,0 +1,200 @@
+"""The small-scale study: its statistics, its page, and two tiny rows from end to end."""
+
+import csv
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modules.weights.classifier_folder import load_classifier
+from pipeline.study.__main__ import main
+from pipeline.study.commands import CONFIGS, Step
+from pipeline.study.document import write_document
+from pipeline.study.plot import draw_study
+from pipeline.study.processes import Processes
+from pipeline.study.results import Result
+from pipeline.study.rows import CLAIMS, ROWS, Claim, chosen_rows
+from pipeline.study.summary import mean_interval, paired_difference, t_quantile, verdict
+from tests.pipeline.commands import PROJECT
+
+EVALUATION = """
+model:
+  init_args:
+    threats:
+      clean: {class_path: modules.attacks.threats.Clean}
+      apgd_4:
+        class_path: modules.attacks.threats.APGD
+        init_args: {eps: 0.0157, steps: 2}
+data:
+  init_args:
+    images: {clean: 12, apgd_4: 6}
+    chunk_size: 6
+    image_size: 32
+    resize: 32
+trainer:
+  accelerator: cpu
+"""
+
+
+def results_of(**accuracies: list[float]) -> list[Result]:
+    titles = {row.name: row.title for row in ROWS}
+    return [
+        Result(name, titles[name], seed, {"clean": value, "apgd_4": value / 2}, {"clean": 100}, 7)
+        for name, values in accuracies.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 9, 10, 11, 15, 30, 100])
+def test_t_quantile_cuts_off_two_and_a_half_percent(freedom: int) -> None:
+    constant = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2))
+    constant /= math.sqrt(freedom * math.pi)
+    t = np.linspace(0, t_quantile(freedom), 400_001)
+    density = constant * (1 + t**2 / freedom) ** (-(freedom + 1) / 2)
+    area = (density[1:] + density[:-1]).sum() / 2 * (t[1] - t[0])
+    assert area == pytest.approx(0.475, abs=1e-5)
+
+
+def test_mean_interval_of_three_values() -> None:
+    found = mean_interval([70.0, 72.0, 77.0])
+    assert found is not None
+    assert (found.mean, found.n) == (73.0, 3)
+    assert found.half == pytest.approx(4.30265 * math.sqrt(13 / 3), rel=1e-4)
+    single = mean_interval([70.0])
+    assert single is not None
+    assert math.isnan(single.half)
+    assert mean_interval([]) is None
+
+
+def test_differences_are_paired_by_seed() -> None:
+    results = results_of(vanilla=[0.5, 0.6, 0.7], mpm=[0.52, 0.62])
+    difference = paired_difference(results, "mpm", "vanilla", "clean")
+    assert difference is not None
+    assert difference.mean == pytest.approx(2.0)
+    assert difference.half == pytest.approx(0.0, abs=1e-9)
+    assert difference.n == 2
+
+
+def test_verdicts_say_what_the_data_say() -> None:
+    claim = Claim("mpm", "vanilla", "Table 2")
+    above = verdict(claim, results_of(vanilla=[0.50, 0.51], mpm=[0.60, 0.61]), "clean")
+    assert above.startswith("holds (+10.0")
+    assert "interval without 0" in above
+    noisy = verdict(claim, results_of(vanilla=[0.50, 0.60], mpm=[0.55, 0.50]), "clean")
+    assert noisy.startswith("does not hold (-2.5")
+    assert "within the noise" in noisy
+    assert verdict(claim, results_of(vanilla=[0.5]), "clean") == "not run"
+    equal = results_of(vanilla=[0.5], mpm=[0.5])
+    assert verdict(claim, equal, "clean").startswith("does not hold")
+    weak = Claim("mpm", "vanilla", "Table 2", strict=False)
+    assert verdict(weak, equal, "clean").startswith("holds")
+
+
+def test_rows_name_overlays_that_exist_and_claims_name_rows() -> None:
+    overlays = {path.stem for path in (CONFIGS / "stage3_mpm").glob("*.yaml")}
+    assert {name for row in ROWS for name in row.overlays} <= overlays
+    names = {row.name for row in ROWS}
+    assert {name for claim in CLAIMS for name in (claim.better, claim.worse)} <= names
+    with pytest.raises(ValueError, match="unknown rows sv4"):
+        chosen_rows(["sv4"])
+
+
+def test_page_shows_what_was_not_run_and_keeps_notes(tmp_path: Path) -> None:
+    rows = chosen_rows(["vanilla", "mpm", "sv1"])
+    results = [*results_of(vanilla=[0.5, 0.54], mpm=[0.6, 0.62]), Result("sv1", "SV1", 0)]
+    page = tmp_path / "study_shapes.md"
+    write_document(page, "shapes", "make study", results, rows)
+    page.write_text(page.read_text() + "\nWhy: too few images.\n")
+    write_document(page, "shapes", "make study", results, rows)
+    text = page.read_text()
+    assert text.count("Why: too few images.") == 1
+    assert re.search(r"\| SV1 \| 0 \| not run \| not run \|", text)
+    assert "| MPM (SV3) | 2 | 61.0 ± 12.7 | 30.5 ± 6.4 | 7 |" in text
+    assert "| 67.8 | 39.1 | 13.6 | Table 2 |" in text
+    draw_study(results, rows, tmp_path / "study_shapes.png")
+    assert Image.open(tmp_path / "study_shapes.png").size[0] > 300
+
+
+def test_a_study_in_use_is_refused(tmp_path: Path) -> None:
+    with (
+        Processes(tmp_path, 1),
+        pytest.raises(ValueError, match="in use by a study that still runs"),
+    ):
+        Processes(tmp_path, 1)
+    with Processes(tmp_path, 1):
+        pass
+
+
+def test_a_step_made_from_other_inputs_is_refused(tmp_path: Path) -> None:
+    for name in ("labels", "run"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text('{"state": "complete"}')
+    step = Step("run", tmp_path / "run", ("stage3_mpm", "fit"), (tmp_path / "labels",))
+    assert not step.is_done(tmp_path / "done")
+    step.mark_done(tmp_path / "done")
+    assert step.is_done(tmp_path / "done")
+    (tmp_path / "labels" / "manifest.json").write_text('{"state": "complete", "other": 1}')
+    with pytest.raises(ValueError, match="was made from other runs"):
+        step.is_done(tmp_path / "done")
+
+
+def test_two_rows_from_end_to_end_and_once_only(
+    finished_runs: Path,
+    shapes_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    overlays = tmp_path / "overlays"
+    overlays.mkdir()
+    shutil.copy(PROJECT / "tests/configs/stage3_mpm.yaml", overlays)
+    (overlays / "evaluate.yaml").write_text(EVALUATION)
+    arguments = [
+        f"--data={shapes_root}",
+        f"--out={tmp_path / 'study'}",
+        f"--overlays={overlays}",
+        f"--labels={finished_runs / 'stage2_pseudolabels'}",
+        "--autoattack=0",
+        "--seeds=1",
+        "--jobs=2",
+        "--write-docs",
+        f"--docs={tmp_path / 'docs'}",
+        "--rows",
+        "vanilla",
+        "mpm",
+    ]
+    main(arguments)
+    folder = tmp_path / "study" / shapes_root.name
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    assert [(row["row"], row["seed"], row["state"]) for row in rows] == [
+        ("vanilla", "0", "complete"),
+        ("mpm", "0", "complete"),
+    ]
+    for row in rows:
+        summary = json.loads((folder / f"evaluate/seed0/{row['row']}/summary.json").read_text())
+        assert [float(row["clean"]), float(row["apgd_4"])] == [
+            threat["accuracy"] for threat in summary["threats"]
+        ]
+        model = load_classifier(folder / "seed0" / row["row"])
+        assert int(row["parameters"]) == sum(p.numel() for p in model.parameters())
+    assert rows[0]["flops"] == rows[1]["flops"]  # the bypass is gone at inference
+    losses = [
+        json.loads((folder / f"seed0/{row['row']}/manifest.json").read_text())["config"]["model"]
+        for row in rows
+    ]
+    assert [loss["init_args"]["part_loss_weight"] for loss in losses] == [0.0, 1.0]
+    page = (tmp_path / "docs" / f"study_{shapes_root.name}.md").read_text()
+    assert "2 of 2 runs are complete" in page
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(Processes, "_start", refuse)
+    capsys.readouterr()
+    main(arguments)
+    assert "2 of 2 runs were done before" in capsys.readouterr().out
