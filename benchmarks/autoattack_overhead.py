@@ -30,7 +30,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor, nn
 
-from datamodules.robustness import RobustnessSets
+from datamodules.robustness import RobustnessDataModule
 from modules.attacks.threats import PYAUTOATTACK_NORMS, AutoAttack
 from modules.robustness_evaluator import RobustnessEvaluator
 from pipeline.evaluation.robustness_records import RobustnessRecords
@@ -149,7 +149,7 @@ def measure(model: str, data: Path, options: argparse.Namespace) -> dict[str, An
             attack.attacks_to_run = options.attacks
         return attack
 
-    sets = RobustnessSets(data, None, {THREAT: options.images}, options.chunk, 32, 32)
+    sets = RobustnessDataModule(data, None, {THREAT: options.images}, options.chunk, 32, 32)
     evaluator = RobustnessEvaluator(source(model), {THREAT: threat}, sets.object_parts)
     other = RobustnessEvaluator(source(model), {}).network
     calls = DirectCalls(other, direct)

@@ -10,10 +10,10 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
-from datamodules.imagenet_shards import ImageNetShards
+from datamodules.imagenet_shards import ImageNetShardsDataModule
 from modules.part_segmenter import PartSegmenter
 from modules.pseudo_label_writer import PseudoLabelWriter
-from pipeline.labelling.shard_callback import LabelShards
+from pipeline.labelling.shard_callback import PseudoLabelShards
 
 SOURCES = 16  # distinct pictures; a file takes about 65,000 hard links
 PER_OBJECT = 1000
@@ -66,7 +66,7 @@ def make_data(root: Path, images: int) -> None:
     broken.unlink()
     broken.write_bytes(sources[0].read_bytes()[:100])
     torch.manual_seed(0)
-    data = ImageNetShards(root / "imagenet", root / "pinpp")
+    data = ImageNetShardsDataModule(root / "imagenet", root / "pinpp")
     segmenter = PartSegmenter(data.object_parts, backbone="test_resnet", fpn_channels=8)
     checkpoint = {"state_dict": segmenter.state_dict(), "hyper_parameters": dict(segmenter.hparams)}
     torch.save(checkpoint, root / "segmenter.ckpt")
@@ -75,7 +75,7 @@ def make_data(root: Path, images: int) -> None:
 def label(root: Path, run: Path, devices: int, workers: int, shard_size: int) -> None:
     """Stage 2 with the stub; Lightning starts further processes by running this file again."""
     torch.set_num_threads(1)
-    data = ImageNetShards(
+    data = ImageNetShardsDataModule(
         root / "imagenet",
         root / "pinpp",
         batch_size=32,
@@ -93,6 +93,6 @@ def label(root: Path, run: Path, devices: int, workers: int, shard_size: int) ->
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[LabelShards()],
+        callbacks=[PseudoLabelShards()],
     )
     trainer.predict(model, datamodule=data, return_predictions=False)

@@ -13,6 +13,7 @@ from torchvision.transforms.v2.functional import horizontal_flip, resize
 from datamodules.detection.annotated_images import read_annotated
 from datamodules.detection.coco_boxes import CocoBoxes, annotation_file, read_annotations
 from datamodules.detection.detection_loaders import DetectionLoaders
+from datamodules.files.errors import UserError
 
 
 class CocoDataset(Dataset[dict[str, Any]]):
@@ -55,7 +56,7 @@ class CocoDataset(Dataset[dict[str, Any]]):
             says so in `iscrowd (M,)`; `key`, the file.
 
         Raises:
-            ValueError: if the image cannot be decoded or has another size than annotated.
+            UserError: if the image cannot be decoded or has another size than annotated.
         """
         epoch, position = item
         index, notes = self.indices[position], self.annotations
@@ -84,7 +85,7 @@ class CocoDataset(Dataset[dict[str, Any]]):
         }
 
 
-class CocoDetectionData(DetectionLoaders):
+class CocoDetectionDataModule(DetectionLoaders):
     """Training and validation images of the downstream detector.
 
     Args:
@@ -105,8 +106,8 @@ class CocoDetectionData(DetectionLoaders):
         num_classes: number of categories and one, for the background, there from the start.
 
     Raises:
-        FileNotFoundError: if the annotations of the val split are missing.
-        ValueError: if they are damaged.
+        MissingInputError: if the annotations of the val split are missing.
+        UserError: if they are damaged.
     """
 
     train_set: CocoDataset | None
@@ -142,7 +143,7 @@ class CocoDetectionData(DetectionLoaders):
             shown = np.add.reduceat(np.append(notes.crowd == 0, False), notes.ends[:-1])
             kept = (np.diff(notes.ends) > 0) & (shown > 0) if self.skip_empty else shown >= 0
             if not kept.any():
-                raise ValueError(f"{self.coco}/{self.splits['train']} has no image with a box")
+                raise UserError(f"{self.coco}/{self.splits['train']} has no image with a box")
             self.train_set = CocoDataset(
                 self.coco, notes, np.flatnonzero(kept), self.flip, self.size, self.seed
             )

@@ -19,6 +19,7 @@ from datamodules.evaluation.evaluation_sets import (
     EvaluationSetting,
     EvaluationSource,
 )
+from datamodules.files.errors import UserError
 from datamodules.images.image_lists import balanced_order
 
 RECORD_SCHEMA = pa.schema(
@@ -86,7 +87,7 @@ class _Units(Dataset[dict[str, Any]]):
         }
 
 
-class GeneralisationSets(LightningDataModule):
+class GeneralisationDataModule(LightningDataModule):
     """Sets of images without an attack: corruptions, shifts, human stimuli, subsets, biases.
 
     A batch is a chunk of one set. Units whose record is in the run folder are left out, the
@@ -105,8 +106,8 @@ class GeneralisationSets(LightningDataModule):
         max_images: at most this many of each set, balanced over labels; None for all.
 
     Raises:
-        FileNotFoundError: if a folder is missing.
-        ValueError: if a number is out of range, or two sets or two images have one name.
+        MissingInputError: if a folder is missing.
+        UserError: if a number is out of range, or two sets or two images have one name.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class GeneralisationSets(LightningDataModule):
         super().__init__()
         least = batch_size if max_images is None else min(batch_size, max_images)
         if least < 1 or not 0 < image_size <= resize:
-            raise ValueError(
+            raise UserError(
                 f"batch_size={batch_size} and max_images={max_images} must be positive and "
                 f"image_size={image_size} in [1, resize={resize}]"
             )
@@ -140,7 +141,7 @@ class GeneralisationSets(LightningDataModule):
         self.sets = [found for source in sources.values() for found in source.sets(self.setting)]
         names = [found.name for found in self.sets]
         if repeated := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"two sets are called {repeated[0]}: give one of them another name")
+            raise UserError(f"two sets are called {repeated[0]}: give one of them another name")
         self.image_lists = {found.name: self._chosen(found) for found in self.sets}
         self.units = [
             unit for position in range(len(self.sets)) for unit in self._units_of(position)
@@ -188,7 +189,7 @@ class GeneralisationSets(LightningDataModule):
             return []
         images = found.items()
         if len({key for key, _ in images}) < len(images):
-            raise ValueError(f"set {found.name} has two images of one key")
+            raise UserError(f"set {found.name} has two images of one key")
         if self.max_images is None or len(images) <= self.max_images:
             return images
         return balanced_order(images, self.setting.seed)[: self.max_images]

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.errors import UserError
 from datamodules.images.imagenet_folder import list_images, read_image
 from datamodules.labels.pseudo_labels import SCHEMA
 from datamodules.labels.shard_claims import ShardClaims
@@ -99,7 +100,7 @@ class DrawnBatches(Sampler[BatchIndex]):
     It has no length: how many shards a process gets is known at the end.
     """
 
-    def __init__(self, data: "ImageNetShards", shards: Iterable[int]) -> None:
+    def __init__(self, data: "ImageNetShardsDataModule", shards: Iterable[int]) -> None:
         self.data = data
         self.shards = shards
 
@@ -111,7 +112,7 @@ class DrawnBatches(Sampler[BatchIndex]):
                 yield shard, start, batch["key"].to_pylist(), batch["label"].to_pylist()
 
 
-class ImageNetShards(LightningDataModule):
+class ImageNetShardsDataModule(LightningDataModule):
     """ImageNet train for `predict`, annotated images too, in shards of the sorted image list.
 
     The shard is the unit of work: processes draw the shards that the trainer's run folder lacks
@@ -136,8 +137,8 @@ class ImageNetShards(LightningDataModule):
         claims: how its processes share them, None in a dry run.
 
     Raises:
-        FileNotFoundError: if a folder is missing.
-        ValueError: if an annotation file is malformed or a size is not positive.
+        MissingInputError: if a folder is missing.
+        UserError: if an annotation file is malformed or a size is not positive.
     """
 
     def __init__(
@@ -151,7 +152,7 @@ class ImageNetShards(LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1 or shard_size < 1:
-            raise ValueError(
+            raise UserError(
                 f"batch_size ({batch_size}) and shard_size ({shard_size}) must be at least 1"
             )
         self.split = Path(imagenet) / "train"

@@ -14,6 +14,7 @@ from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations, read_split, split_annotations
 from datamodules.detection.annotated_images import read_annotated
 from datamodules.detection.detection_loaders import DetectionLoaders
+from datamodules.files.errors import MissingInputError, UserError
 from datamodules.images.sampling import repeat_factors
 from datamodules.images.transforms import DetectionAugmentation, boxes_of
 from datamodules.masks.part_labels import ImageParts, decode_masks
@@ -58,7 +59,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
             `labels (N,)` part ids, `masks (N, H, W)` uint8; `label`; `key`.
 
         Raises:
-            ValueError: if the image cannot be decoded or has another size than annotated.
+            UserError: if the image cannot be decoded or has another size than annotated.
         """
         epoch, index = item
         parts = self.annotations[index % len(self)]
@@ -78,7 +79,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         }
 
 
-class PartDetectionData(DetectionLoaders):
+class PartDetectionDataModule(DetectionLoaders):
     """Training and validation images of the part segmenter.
 
     With `pinpp_val` all of `pinpp` is trained on and AP is measured on those images; without
@@ -106,8 +107,8 @@ class PartDetectionData(DetectionLoaders):
         vocabulary: object and part categories, there from the start.
 
     Raises:
-        FileNotFoundError: if a folder, the split file or a listed image is missing.
-        ValueError: if annotations cannot be read or none are left to train on, or both
+        MissingInputError: if a folder, the split file or a listed image is missing.
+        UserError: if annotations cannot be read or none are left to train on, or both
             `pinpp_val` and `split` are given.
     """
 
@@ -132,14 +133,14 @@ class PartDetectionData(DetectionLoaders):
     ) -> None:
         super().__init__(batch_size, val_batch_size, num_workers, seed, collate)
         if split is not None and pinpp_val is not None:
-            raise ValueError(
+            raise UserError(
                 f"split {split} says what to validate on, and so does pinpp_val {pinpp_val}: "
                 "give one of them"
             )
         if split is not None and not split.is_file():
-            raise FileNotFoundError(f"split file {split} does not exist")
+            raise MissingInputError(f"split file {split} does not exist")
         if not 0 <= repeat_threshold <= 1:
-            raise ValueError(f"repeat_threshold {repeat_threshold} is not in [0, 1]")
+            raise UserError(f"repeat_threshold {repeat_threshold} is not in [0, 1]")
         self.imagenet = imagenet
         self.pinpp = pinpp
         self.pinpp_val = pinpp_val
@@ -187,7 +188,7 @@ class PartDetectionData(DetectionLoaders):
             val = self.imagenet / "val"
             held_out = read_annotations(self.pinpp_val, self.vocabulary, val)
         if not annotations or not held_out:
-            raise ValueError(
+            raise UserError(
                 f"{self.pinpp}: {len(annotations)} images to train on and {len(held_out)} to "
                 "validate on; both need one at least"
             )

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.files.errors import UserError
 from datamodules.images.device_augmentation import augment
 from datamodules.images.image_crops import Resampling
 from datamodules.images.imagenet_folder import list_images
@@ -39,7 +40,7 @@ from datamodules.labels.pseudo_labels import label_files, read_shard
 from datamodules.masks.part_labels import ImageParts
 
 
-class PartSupervisedData(LightningDataModule):
+class PartSupervisedDataModule(LightningDataModule):
     """Training images with composite part labels, validation images with their class.
 
     A human annotation replaces an image's pseudo labels (PartImageNet++ §4.1); an image that
@@ -70,7 +71,7 @@ class PartSupervisedData(LightningDataModule):
         seed: seed of order, crops and subset.
 
     Raises:
-        ValueError: if the label stride does not divide the image size, or a weight, a
+        UserError: if the label stride does not divide the image size, or a weight, a
             probability or the jitter is out of range.
     """
 
@@ -97,11 +98,11 @@ class PartSupervisedData(LightningDataModule):
     ) -> None:
         super().__init__()
         if image_size % label_stride:
-            raise ValueError(f"image_size={image_size} is no multiple of {label_stride=}")
+            raise UserError(f"image_size={image_size} is no multiple of {label_stride=}")
         if min(pseudo_weight, human_weight) < 0:
-            raise ValueError(f"{pseudo_weight=} and {human_weight=} must not be negative")
+            raise UserError(f"{pseudo_weight=} and {human_weight=} must not be negative")
         if not (0 <= random_erasing <= 1 and 0 <= color_jitter <= 1):
-            raise ValueError(f"{random_erasing=} and {color_jitter=} must lie between 0 and 1")
+            raise UserError(f"{random_erasing=} and {color_jitter=} must lie between 0 and 1")
         self.imagenet = imagenet
         self.pinpp = pinpp
         self.labels = labels
@@ -150,7 +151,7 @@ class PartSupervisedData(LightningDataModule):
         labelled = [pq.read_table(file, columns=["key"])["key"].to_pylist() for file in files]
         missing = human.keys() - set(chain.from_iterable(labelled))
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"{self.labels} has no row for {min(missing)} and {len(missing) - 1} more "
                 "annotated images: the image list has changed, run make stage2-pseudolabels again"
             )
@@ -174,7 +175,7 @@ class PartSupervisedData(LightningDataModule):
         """Opens the composites and lists the validation images.
 
         Raises:
-            ValueError: if the smaller copies do not fit the part labels.
+            UserError: if the smaller copies do not fit the part labels.
         """
         store = CompositeStore(self.composites)
         copies = self.resized

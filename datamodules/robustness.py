@@ -14,16 +14,17 @@ from datamodules.evaluation.attack_batches import UnitDataset, to_pixels
 from datamodules.evaluation.attack_units import AttackUnit, StoppingRule
 from datamodules.evaluation.class_subsets import find_subset
 from datamodules.evaluation.evaluation_sets import group_tensor
+from datamodules.files.errors import MissingInputError, UserError
 from datamodules.images.image_lists import balanced_order, format_image_list, read_image_list
 from datamodules.images.imagenet_folder import list_images, list_objects
 from datamodules.masks.part_labels import ImageParts
 
-__all__ = ["RobustnessSets", "balanced_order", "to_pixels"]
+__all__ = ["RobustnessDataModule", "balanced_order", "to_pixels"]
 
 PER_CLASS = 10  # images of each class, PartImageNet++ §5.1
 
 
-class RobustnessSets(LightningDataModule):
+class RobustnessDataModule(LightningDataModule):
     """Class-balanced subsets of the val images, one prefix of the same list for each threat.
 
     A batch is a chunk of `chunk_size` images. Units whose record is in the run folder are left
@@ -54,8 +55,8 @@ class RobustnessSets(LightningDataModule):
         groups: group of each class, int64 `(num_classes,)`, -1 outside the subset; None without.
 
     Raises:
-        FileNotFoundError: if a folder or file is missing.
-        ValueError: if a number is out of range, or the list or the subset is wrong.
+        MissingInputError: if a folder or file is missing.
+        UserError: if a number is out of range, or the list or the subset is wrong.
     """
 
     def __init__(
@@ -79,18 +80,18 @@ class RobustnessSets(LightningDataModule):
             f"{n}: {number}" for n, number in images.items() if number is not None and number < 1
         ]
         if wrong or not images:
-            raise ValueError(f"images must be 1 or more for at least one threat, not {wrong}")
+            raise UserError(f"images must be 1 or more for at least one threat, not {wrong}")
         if chunk_size < 1 or not 0 < image_size <= resize:
-            raise ValueError(
+            raise UserError(
                 f"chunk_size={chunk_size} must be positive and image_size={image_size} in "
                 f"[1, resize={resize}]"
             )
         if stop_width is not None and not 0 < stop_width <= 1:
-            raise ValueError(f"stop_width={stop_width} must be in (0, 1], such as 0.02 for +-1 %")
+            raise UserError(f"stop_width={stop_width} must be in (0, 1], such as 0.02 for +-1 %")
         if part_annotations is not None and pinpp is None:
-            raise ValueError("part_annotations need pinpp, the folder that defines the vocabulary")
+            raise UserError("part_annotations need pinpp, the folder that defines the vocabulary")
         if subsets is not None and subset is None:
-            raise ValueError(f"subsets={subsets} needs subset, the name of one of them")
+            raise UserError(f"subsets={subsets} needs subset, the name of one of them")
         # with few units left a process may have none
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.split = Path(imagenet) / "val"
@@ -116,7 +117,7 @@ class RobustnessSets(LightningDataModule):
             self.groups = group_tensor(numbers, self.vocabulary.objects)
             listed = [(key, label) for key, label in listed if self.groups[label] >= 0]
             if not listed:
-                raise ValueError(f"no image of {list_file or self.split} is in subset {subset}")
+                raise UserError(f"no image of {list_file or self.split} is in subset {subset}")
         self._class_subset = subset
         self._classes = dict(listed)
         self.image_list = [
@@ -129,7 +130,7 @@ class RobustnessSets(LightningDataModule):
         self.subset = self.image_list[: max(self.images.values())]
         absent = next((key for key, _ in self.subset if not (self.split / key).is_file()), None)
         if absent is not None:
-            raise FileNotFoundError(f"{list_file} lists {absent}, which is not below {self.split}")
+            raise MissingInputError(f"{list_file} lists {absent}, which is not below {self.split}")
         self.annotations = self._read_parts(part_annotations and Path(part_annotations))
         self.units = [unit for name in self.images for unit in self._units_of(name)]
         self.stopping = StoppingRule(self.units, stop_width)
@@ -208,5 +209,5 @@ class RobustnessSets(LightningDataModule):
             if record.key in wanted
         }
         if not found:
-            raise ValueError(f"{folder} annotates none of the {len(wanted)} images of the subset")
+            raise UserError(f"{folder} annotates none of the {len(wanted)} images of the subset")
         return found

@@ -11,6 +11,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
+from datamodules.files.errors import UserError
 from modules.attacks.detection_attacks import DetectionPGD, ascend
 from modules.metrics.box_ap import BoxAP
 from modules.networks.detector import ClassifierPyramid, faster_rcnn
@@ -64,8 +65,8 @@ class DownstreamDetector(LightningModule):
         milestones: fractions of the training after which the rate falls to a tenth.
 
     Raises:
-        FileNotFoundError: if `backbone` or `weights` does not exist.
-        ValueError: if they do not fit, `num_classes` is missing, or a number is out of range.
+        MissingInputError: if `backbone` or `weights` does not exist.
+        UserError: if they do not fit, `num_classes` is missing, or a number is out of range.
     """
 
     def __init__(
@@ -97,18 +98,18 @@ class DownstreamDetector(LightningModule):
     ) -> None:
         super().__init__()
         if num_classes is None or num_classes < 2:
-            raise ValueError(f"num_classes {num_classes} must count the background and one class")
+            raise UserError(f"num_classes {num_classes} must count the background and one class")
         if replays < 1 or eps < 0 or not 0 <= frozen_stages <= 4:
-            raise ValueError(
+            raise UserError(
                 "replays >= 1, eps >= 0 and 0 <= frozen_stages <= 4 are needed, got "
                 f"{replays=}, {eps=}, {frozen_stages=}"
             )
         if attacks is not None and CLEAN in attacks:
-            raise ValueError(f"attacks may not be named '{CLEAN}', the result without attack")
+            raise UserError(f"attacks may not be named '{CLEAN}', the result without attack")
         self.automatic_optimization = False
         checkpoint = None if weights is None else load_checkpoint(checkpoint_of(weights))
         if checkpoint is not None and "description" not in checkpoint:
-            raise ValueError(f"weights {weights} are no checkpoint of a downstream detector")
+            raise UserError(f"weights {weights} are no checkpoint of a downstream detector")
         started = backbone is not None or weights is not None
         network, self.description = open_backbone(
             backbone, checkpoint, {"architecture": architecture, "model_args": model_args or {}}

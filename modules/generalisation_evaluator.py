@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from datamodules.files.errors import UserError
 from modules.networks.class_groups import largest_logits
 from modules.weights.classifier_folder import load_classifier
 
@@ -20,8 +21,8 @@ class GeneralisationEvaluator(LightningModule):
             classes of the model.
 
     Raises:
-        FileNotFoundError: if there is no such model.
-        ValueError: if its weights are wrong or it has another number of classes.
+        MissingInputError: if there is no such model.
+        UserError: if its weights are wrong or it has another number of classes.
     """
 
     def __init__(self, model: Path, object_parts: Tensor | None = None) -> None:
@@ -31,7 +32,7 @@ class GeneralisationEvaluator(LightningModule):
         self.network = load_classifier(self.weights).requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if object_parts is not None and self.network.num_classes != object_parts.shape[0]:
-            raise ValueError(
+            raise UserError(
                 f"model {model} has {self.network.num_classes} classes, the data has "
                 f"{object_parts.shape[0]} object categories: give the data it was trained on"
             )

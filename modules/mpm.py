@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
+from datamodules.files.errors import UserError
 from modules.attacks.balls import Norm
 from modules.attacks.folding import folded
 from modules.attacks.noise import image_generators
@@ -71,7 +72,7 @@ class MPM(LightningModule):
         compile_network: run attack and training step through `torch.compile`.
 
     Raises:
-        ValueError: if `object_parts` is missing or the network does not fit.
+        UserError: if `object_parts` is missing or the network does not fit.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class MPM(LightningModule):
     ) -> None:
         super().__init__()
         if object_parts is None:
-            raise ValueError("MPM needs object_parts, the matrix of objects x parts of the data")
+            raise UserError("MPM needs object_parts, the matrix of objects x parts of the data")
         self.save_hyperparameters(ignore=["object_parts", "optimizer", "weights"])
         self.supervision: Supervision = supervision
         self.part_loss_weight = part_loss_weight

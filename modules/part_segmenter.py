@@ -10,6 +10,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from datamodules.files.errors import UserError
 from modules.metrics.coco_ap import CocoMaskAP, MaskMetrics
 from modules.networks.images import as_float
 from modules.networks.part_roi_heads import Detections
@@ -64,9 +65,9 @@ class PartSegmenter(LightningModule):
         milestones: fractions of the training for `schedule: multistep`.
 
     Raises:
-        ValueError: if `object_parts` is missing or not such a matrix, the backbone is unfit,
+        UserError: if `object_parts` is missing or not such a matrix, the backbone is unfit,
             or detectron2 is chosen and not installed.
-        FileNotFoundError: if `weights` does not exist.
+        MissingInputError: if `weights` does not exist.
     """
 
     object_parts: Tensor
@@ -144,9 +145,9 @@ class PartSegmenter(LightningModule):
             return
         counts = getattr(getattr(self.trainer, "datamodule", None), "image_counts", None)
         if counts is None:
-            raise ValueError(
+            raise UserError(
                 "class_loss 'federated' needs a data module with `image_counts`: train with "
-                "PartDetectionData or choose class_loss 'softmax'"
+                "PartDetectionDataModule or choose class_loss 'softmax'"
             )
         self.network.set_class_counts(counts)
 
@@ -225,17 +226,17 @@ class PartSegmenter(LightningModule):
 
 def _checked(object_parts: Tensor | None) -> Tensor:
     if object_parts is None:
-        raise ValueError(
+        raise UserError(
             "object_parts is missing: pass PartVocabulary.object_parts, "
             "which the command line takes from the data module"
         )
     if object_parts.dtype != torch.bool or object_parts.ndim != 2 or object_parts.shape[1] < 2:
-        raise ValueError(
+        raise UserError(
             "object_parts must be bool (num_objects, K + 1) with K >= 1, got "
             f"{object_parts.dtype} {tuple(object_parts.shape)}"
         )
     if not object_parts[:, 0].all() or not object_parts.any(dim=0).all():
-        raise ValueError(
+        raise UserError(
             "object_parts must be True in column 0, the background, and every part must belong "
             "to an object"
         )

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.flip_augmentation import merge_views
 from modules.part_segmenter import PartSegmenter
 
@@ -17,11 +18,11 @@ def find_checkpoint(segmenter: Path) -> Path:
     """The checkpoint that a stage 1 run folder, or a path to a checkpoint file, stands for.
 
     Raises:
-        FileNotFoundError: if there is none.
+        MissingInputError: if there is none.
     """
     path = segmenter if segmenter.is_file() else segmenter / "checkpoints" / "best.ckpt"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: run make stage1-segmenter first")
+        raise MissingInputError(f"{path} does not exist: run make stage1-segmenter first")
     return path
 
 
@@ -45,7 +46,7 @@ def load_segmenter(
         rpn_proposals: regions that are looked at in an image; None as in training.
 
     Raises:
-        ValueError: if the file is no such checkpoint or was made for another part vocabulary.
+        UserError: if the file is no such checkpoint or was made for another part vocabulary.
     """
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -63,14 +64,14 @@ def load_segmenter(
         network = PartSegmenter(**settings)
     except Exception as error:  # unpickling a damaged file raises almost anything
         reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(
+        raise UserError(
             f"{checkpoint} is not a segmenter checkpoint ({type(error).__name__}: {reason}): "
             "run make stage1-segmenter again"
         ) from None
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             f"{checkpoint} is a checkpoint of another vocabulary than the data's "
             f"{object_parts.shape[1] - 1} parts ({str(error).splitlines()[-1].strip()}): use the "
             "annotations it was trained on, or run make stage1-segmenter again"
@@ -139,8 +140,8 @@ class PseudoLabelWriter(LightningModule):
             the time.
 
     Raises:
-        FileNotFoundError: if there is no segmenter.
-        ValueError: if a setting is out of its range, or the segmenter cannot be loaded or was
+        MissingInputError: if there is no segmenter.
+        UserError: if a setting is out of its range, or the segmenter cannot be loaded or was
             trained for another vocabulary.
     """
 
@@ -157,16 +158,16 @@ class PseudoLabelWriter(LightningModule):
     ) -> None:
         super().__init__()
         if object_parts is None:
-            raise ValueError("object_parts is needed: the datamodule's vocabulary defines it")
+            raise UserError("object_parts is needed: the datamodule's vocabulary defines it")
         if not 0 <= score_threshold <= 1:
-            raise ValueError(f"score_threshold ({score_threshold}) must be in [0, 1]")
+            raise UserError(f"score_threshold ({score_threshold}) must be in [0, 1]")
         for name, value in (
             ("max_instances", max_instances),
             ("detections_per_part", detections_per_part),
             ("rpn_proposals", rpn_proposals),
         ):
             if value is not None and value < 1:
-                raise ValueError(f"{name} ({value}) must be at least 1")
+                raise UserError(f"{name} ({value}) must be at least 1")
         self.save_hyperparameters(ignore=["object_parts"])
         self.category_filter = category_filter
         self.score_threshold = score_threshold

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
 from modules.attacks.gradient_paths import judgment_blocks
 from modules.attacks.threats import Threat
 from modules.attacks.traced_autoattack import STANDING, WRONG_BEFORE
@@ -35,8 +36,8 @@ class RobustnessEvaluator(LightningModule):
             labels, predictions and attacks are of groups then, see `ClassGroups`.
 
     Raises:
-        FileNotFoundError: if there is no such model.
-        ValueError: if its weights are wrong, it has another number of classes, or a threat needs
+        MissingInputError: if there is no such model.
+        UserError: if its weights are wrong, it has another number of classes, or a threat needs
             parts that it has not.
     """
 
@@ -72,7 +73,7 @@ class RobustnessEvaluator(LightningModule):
             if not (threat.needs_parts or threat.black_box)
         ]
         if blind and judgment_blocks(self.network):
-            raise ValueError(
+            raise UserError(
                 f"{self.model_name} has a judgment block, which passes no gradient: set through: "
                 f"surrogate or straight_through for {', '.join(blind)}, or use PartPGD"
             )
@@ -82,7 +83,7 @@ class RobustnessEvaluator(LightningModule):
         """The network with its part branch.
 
         Raises:
-            ValueError: if the model has none; the message says why.
+            UserError: if the model has none; the message says why.
         """
         if self._parts is None:
             whole = self.network.network if isinstance(self.network, ClassGroups) else self.network
@@ -120,7 +121,7 @@ class RobustnessEvaluator(LightningModule):
             Nothing without images.
 
         Raises:
-            ValueError: if the model has another number of classes than the data.
+            UserError: if the model has another number of classes than the data.
         """
         if "image" not in batch:
             return {}
@@ -170,7 +171,7 @@ class RobustnessEvaluator(LightningModule):
 
     def _check_classes(self, number: object) -> None:
         if isinstance(number, int) and self.num_objects not in (None, number):
-            raise ValueError(
+            raise UserError(
                 f"model {self.model_name} has {number} classes, the data has "
                 f"{self.num_objects} object categories: give the data it was trained on"
             )

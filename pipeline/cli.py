@@ -10,12 +10,13 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 
 # Imported so that configurations can name the classes by their bare names.
-from datamodules.coco_detection import CocoDetectionData  # noqa: F401
-from datamodules.generalisation import GeneralisationSets  # noqa: F401
-from datamodules.imagenet_shards import ImageNetShards  # noqa: F401
-from datamodules.part_detection import PartDetectionData  # noqa: F401
-from datamodules.part_supervised import PartSupervisedData  # noqa: F401
-from datamodules.robustness import RobustnessSets  # noqa: F401
+from datamodules.coco_detection import CocoDetectionDataModule  # noqa: F401
+from datamodules.files.errors import MissingInputError, UserError
+from datamodules.generalisation import GeneralisationDataModule  # noqa: F401
+from datamodules.imagenet_shards import ImageNetShardsDataModule  # noqa: F401
+from datamodules.part_detection import PartDetectionDataModule  # noqa: F401
+from datamodules.part_supervised import PartSupervisedDataModule  # noqa: F401
+from datamodules.robustness import RobustnessDataModule  # noqa: F401
 from modules.downstream_detector import DownstreamDetector  # noqa: F401
 from modules.generalisation_evaluator import GeneralisationEvaluator  # noqa: F401
 from modules.mpm import MPM  # noqa: F401
@@ -104,7 +105,7 @@ class PipelineCLI(LightningCLI):
             if config.ckpt_path is None:
                 config.ckpt_path = str(self.run_folder / "checkpoints" / "best.ckpt")
             if not Path(config.ckpt_path).is_file():
-                raise FileNotFoundError(f"{config.ckpt_path} does not exist: run fit first")
+                raise MissingInputError(f"{config.ckpt_path} does not exist: run fit first")
             trained = read_manifest(self.run_folder)["config"]
             plain = trained | {part: plain[part] for part in ("model", "data")}
         refuse_changed_config(self.run_folder, plain)
@@ -147,11 +148,11 @@ def main(args: list[str]) -> PipelineCLI | None:
             `["stage3_mpm", "fit", "-c", "configs/stage3_mpm/small.yaml"]`.
 
     Raises:
-        ValueError: if the stage is unknown or an input is wrong.
-        FileNotFoundError: if an input is missing.
+        UserError: if the stage is unknown or an input is wrong.
+        MissingInputError: if an input is missing.
     """
     if not args or args[0] not in STAGES:
-        raise ValueError(
+        raise UserError(
             f"unknown stage {args[:1]}: usage is python -m pipeline {{{','.join(STAGES)}}} "
             "{fit,validate,test,predict} -c CONFIG ..."
         )

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.files.json_files import write_json
 from datamodules.labels.pseudo_labels import read_labels
 from datamodules.part_shapes.part_shapes import render_part_shapes
 from pipeline.labelling.quality import pseudo_label_miou
-from pipeline.runs.stage_outputs import write_json
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 MODELS = {"stage3_mpm": "MPM", "stage3_vanilla": "vanilla AT"}

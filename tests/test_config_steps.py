@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from datamodules.evaluation.object_groups import known_groups
+from datamodules.files.json_files import write_json
 from pipeline.cli import PipelineCLI, main
-from pipeline.runs.stage_outputs import write_json
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.commands import PROJECT, stage_args
 from tests.test_configs import CONFIGS, FILES, OVERLAYS

@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from datamodules.files.errors import MissingInputError, UserError
 from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
 from datamodules.masks.segmentations import shown
 
@@ -13,32 +14,32 @@ def read_any_json(file: Path) -> Any:
     """Reads JSON of any shape.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read or is not JSON; the message names it.
+        MissingInputError: if there is no such file.
+        UserError: if it cannot be read or is not JSON; the message names it.
     """
     try:
         return json.loads(file.read_bytes())
     except FileNotFoundError:
-        raise FileNotFoundError(f"{file} does not exist") from None
+        raise MissingInputError(f"{file} does not exist") from None
     except OSError as error:
-        raise ValueError(f"{file} cannot be read ({error.strerror})") from None
+        raise UserError(f"{file} cannot be read ({error.strerror})") from None
     except RecursionError:
-        raise ValueError(f"{file} is nested too deeply: restore or remove it") from None
+        raise UserError(f"{file} is nested too deeply: restore or remove it") from None
     except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON ({error}): restore or remove it") from None
+        raise UserError(f"{file} is not valid JSON ({error}): restore or remove it") from None
 
 
 def read_json(file: Path, *keys: str) -> dict[str, Any]:
     """Reads a JSON object that must have lists under the given keys.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is not JSON or lacks a list; the message names it.
+        MissingInputError: if there is no such file.
+        UserError: if the file is not JSON or lacks a list; the message names it.
     """
     content = read_any_json(file)
     for key in keys:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise ValueError(f"{file} has no list '{key}': it is not a PIN++ annotation file")
+            raise UserError(f"{file} has no list '{key}': it is not a PIN++ annotation file")
     return content
 
 
@@ -46,13 +47,13 @@ def part_name(category: Any) -> str:
     """Name of a part from an entry of `categories`.
 
     Raises:
-        ValueError: if the entry names no part.
+        UserError: if the entry names no part.
     """
     name = category.get("name") if isinstance(category, dict) else None
     if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"{shown(category)} has no 'name'")
+        raise UserError(f"{shown(category)} has no 'name'")
     if ":" in name:
-        raise ValueError(f"part name {shown(name)} holds a colon, which parts object from part")
+        raise UserError(f"part name {shown(name)} holds a colon, which parts object from part")
     return name
 
 
@@ -64,14 +65,14 @@ def read_relations(file: Path) -> list[tuple[int, str, str]]:
         whole is empty.
 
     Raises:
-        ValueError: if the file is not UTF-8 text; the message names it.
+        UserError: if the file is not UTF-8 text; the message names it.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise ValueError(f"{file} cannot be read ({error.strerror})") from None
+        raise UserError(f"{file} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 text ({error.reason})") from None
+        raise UserError(f"{file} is not UTF-8 text ({error.reason})") from None
     relations = []
     for number, line in enumerate(lines, start=1):
         part, _, whole = line.partition(":")
@@ -91,8 +92,8 @@ def read_discarded(file: Path) -> dict[str, frozenset[str]]:
         File names (without folder) by object category.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not JSON.
+        MissingInputError: if there is no such file.
+        UserError: if it is not JSON.
     """
     found = defaultdict(set)
     pending = [read_any_json(file)]

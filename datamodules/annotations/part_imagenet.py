@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from rich.progress import track
 
 from datamodules.annotations.files import read_json
+from datamodules.files.errors import UserError
 from datamodules.masks.segmentations import (
     MAX_PIXELS,
     MAX_SIDE,
@@ -83,8 +84,8 @@ def read_part_imagenet(files: Sequence[Path]) -> tuple[list[PartImage], list[str
         The images sorted by object and file, and one line for each thing left out.
 
     Raises:
-        FileNotFoundError: if a file does not exist.
-        ValueError: if a file is not in the COCO format, repeats an id or an image, or says no
+        MissingInputError: if a file does not exist.
+        UserError: if a file is not in the COCO format, repeats an id or an image, or says no
             object category.
     """
     images: dict[tuple[str, str], PartImage] = {}
@@ -93,7 +94,7 @@ def read_part_imagenet(files: Sequence[Path]) -> tuple[list[PartImage], list[str
         for image in _read_file(file, problems):
             key = image.object_name, image.file
             if key in images:
-                raise ValueError(f"{file}: {image.file} is listed twice: give every split once")
+                raise UserError(f"{file}: {image.file} is listed twice: give every split once")
             images[key] = image
     kept = [images[key] for key in sorted(images) if images[key].masks]
     problems += [f"{o}/{f}: no usable mask" for (o, f) in images if not images[o, f].masks]
@@ -120,7 +121,7 @@ def group_by_super_category(images: Sequence[PartImage]) -> tuple[list[PartImage
         belongs to another super-category than its image.
 
     Raises:
-        ValueError: if the files name no super-categories, or two images would share a path.
+        UserError: if the files name no super-categories, or two images would share a path.
     """
     groups = super_categories(images)
     grouped: dict[tuple[str, str], PartImage] = {}
@@ -128,7 +129,7 @@ def group_by_super_category(images: Sequence[PartImage]) -> tuple[list[PartImage
     for image in images:
         group = groups[image.object_name]
         if not group:
-            raise ValueError(f"{image.object_name} has no super-category: use --naming object")
+            raise UserError(f"{image.object_name} has no super-category: use --naming object")
         masks = tuple(mask for mask in image.masks if mask.super_category == group)
         problems += [
             f"{image.object_name}/{image.file}: a mask of {mask.super_category} {mask.part}, but "
@@ -137,7 +138,7 @@ def group_by_super_category(images: Sequence[PartImage]) -> tuple[list[PartImage
             if mask.super_category != group
         ]
         if (group, image.file) in grouped:
-            raise ValueError(f"two images of {group} are called {image.file}: rename one")
+            raise UserError(f"two images of {group} are called {image.file}: rename one")
         if masks:
             grouped[group, image.file] = replace(image, object_name=group, masks=masks)
     return [grouped[key] for key in sorted(grouped)], problems
@@ -150,17 +151,17 @@ def _read_file(file: Path, problems: list[str]) -> list[PartImage]:
         sizes = {i["id"]: (i["height"], i["width"]) for i in content["images"]}
         files = {i["id"]: object_of(str(i["file_name"])) for i in content["images"]}
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{file}: an image or category lacks {error}") from None
+        raise UserError(f"{file}: an image or category lacks {error}") from None
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise UserError(f"{file}: {error}") from None
     for number, size in sizes.items():
         if not all(is_count(side) and side <= MAX_SIDE for side in size) or (
             size[0] * size[1] > MAX_PIXELS
         ):
-            raise ValueError(f"{file}: {files[number][1]} has no height and width in pixels")
+            raise UserError(f"{file}: {files[number][1]} has no height and width in pixels")
     for kind, known in (("images", files), ("categories", names)):
         if len(known) != len(content[kind]):
-            raise ValueError(f"{file}: {kind} share an id, so masks cannot be told apart")
+            raise UserError(f"{file}: {kind} share an id, so masks cannot be told apart")
     masks: dict[Any, list[PartMask]] = {number: [] for number in files}
     for one in track(content["annotations"], f"Reading {file.name}", transient=True):
         if not isinstance(one, dict):
@@ -191,13 +192,13 @@ def object_of(file_name: str) -> tuple[str, str]:
     without a folder the text before the first `_`.
 
     Raises:
-        ValueError: if the name says no category.
+        UserError: if the name says no category.
     """
     path = Path(file_name)
     first, _, rest = path.name.partition("_")
     name = first if WNID.fullmatch(first) and rest else path.parent.name or (rest and first)
     if name in ("", ".", ".."):
-        raise ValueError(f"{file_name} says no object category: name it like n01440764_10029.JPEG")
+        raise UserError(f"{file_name} says no object category: name it like n01440764_10029.JPEG")
     return name, path.name
 
 
@@ -213,7 +214,7 @@ def _part_names(file: Path, categories: Sequence[dict[str, Any]]) -> dict[Any, t
         prefixed = re.fullmatch(f"{re.escape(above)}{SEPARATORS}(.+)", name, re.IGNORECASE)
         part = prefixed[1] if above and prefixed else name
         if not part or re.search(r"[/\\:]", part + above) or above in (".", ".."):
-            raise ValueError(f"category {one['id']} '{above}' '{name}' cannot be a part's name")
+            raise UserError(f"category {one['id']} '{above}' '{name}' cannot be a part's name")
         names[one["id"]] = above, part
     return names
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.annotations.files import part_name, read_any_json, read_json, read_relations
+from datamodules.files.errors import MissingInputError, UserError
 from datamodules.images.imagenet_folder import list_objects
 from datamodules.masks.segmentations import shown
 
@@ -48,12 +49,12 @@ class PartVocabulary:
         """Part id of a named part.
 
         Raises:
-            ValueError: if the object has no such part.
+            UserError: if the object has no such part.
         """
         name = f"{object_name}:{part_name}"
         if name not in self._ids:
             known = ", ".join(self.parts[i - 1] for i in self._parts_by_name(object_name))
-            raise ValueError(f"unknown part {name}; parts of {object_name}: {known or 'none'}")
+            raise UserError(f"unknown part {name}; parts of {object_name}: {known or 'none'}")
         return self._ids[name]
 
     def _parts_by_name(self, object_name: str) -> tuple[int, ...]:
@@ -99,26 +100,26 @@ class PartVocabulary:
         """Reads what `save` wrote.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it is not a vocabulary.
+            MissingInputError: if there is no such file.
+            UserError: if it is not a vocabulary.
         """
         content = read_any_json(path)
         try:
             objects, parts, pairs = (content[key] for key in ("objects", "parts", "inclusions"))
             inclusions = tuple((part, whole) for part, whole in pairs)
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise ValueError(f"{path} is not a part vocabulary ({error!r})") from None
+            raise UserError(f"{path} is not a part vocabulary ({error!r})") from None
         for names in (objects, parts):
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise ValueError(f"{path} is not a part vocabulary ({shown(names)}: no names)")
+                raise UserError(f"{path} is not a part vocabulary ({shown(names)}: no names)")
             if len(set(names)) < len(names):
-                raise ValueError(f"{path} is not a part vocabulary (a name occurs twice)")
+                raise UserError(f"{path} is not a part vocabulary (a name occurs twice)")
         homeless = [name for name in parts if name.rpartition(":")[0] not in set(objects)]
         if homeless:
-            raise ValueError(f"{path}: part {shown(homeless[0])} belongs to no object of the file")
+            raise UserError(f"{path}: part {shown(homeless[0])} belongs to no object of the file")
         ids = range(1, len(parts) + 1)
         if any(type(part) is not int or part not in ids for pair in inclusions for part in pair):
-            raise ValueError(f"{path}: 'inclusions' holds ids beyond 1..{len(parts)}")
+            raise UserError(f"{path}: 'inclusions' holds ids beyond 1..{len(parts)}")
         return cls(tuple(objects), tuple(parts), inclusions)
 
     @classmethod
@@ -130,25 +131,25 @@ class PartVocabulary:
             imagenet: folder with `train/<object>/`; its folder names define the class labels.
 
         Raises:
-            FileNotFoundError: if a folder is missing.
-            ValueError: if a file is malformed or names an unknown object or part.
+            MissingInputError: if a folder is missing.
+            UserError: if a file is malformed or names an unknown object or part.
         """
         objects = list_objects(imagenet)
         files = sorted((pinpp / "json").glob("*.json"))
         if not files:
-            raise FileNotFoundError(
+            raise MissingInputError(
                 f"{pinpp / 'json'} holds no annotation files: set PINPP to the folder that "
                 "holds json/ and including/"
             )
         parts: list[str] = []
         for file in files:
             if file.stem not in objects:
-                raise ValueError(f"{file} annotates {file.stem}, no folder of {imagenet / 'train'}")
+                raise UserError(f"{file} annotates {file.stem}, no folder of {imagenet / 'train'}")
             try:
                 names = {part_name(entry) for entry in read_json(file, "categories")["categories"]}
             except ValueError as error:
                 where = "" if str(error).startswith(str(file)) else f"{file}: category "
-                raise ValueError(f"{where}{error}") from None
+                raise UserError(f"{where}{error}") from None
             parts += [f"{file.stem}:{name}" for name in sorted(names)]
         vocabulary = cls(objects, tuple(parts))
         pairs = []
@@ -160,5 +161,5 @@ class PartVocabulary:
                     )
                 except ValueError as error:
                     relation = f"line {line}: relation '{part}:{whole}'"
-                    raise ValueError(f"{file}: {relation}: {error}") from None
+                    raise UserError(f"{file}: {relation}: {error}") from None
         return cls(objects, tuple(parts), tuple(sorted(pairs)))

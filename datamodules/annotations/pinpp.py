@@ -11,6 +11,7 @@ from typing import Any, Literal
 from datamodules.annotations.checks import CheckedFile
 from datamodules.annotations.files import read_any_json
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.errors import MissingInputError, UserError
 from datamodules.masks.part_labels import ImageParts, PartInstance
 from datamodules.masks.segmentations import shown
 
@@ -36,16 +37,16 @@ def read_annotations(
         One record per image, sorted by key, instances in file order.
 
     Raises:
-        FileNotFoundError: if the folder holds no files or a listed image does not exist.
-        ValueError: if an annotation cannot be read; the message names file and id.
+        MissingInputError: if the folder holds no files or a listed image does not exist.
+        UserError: if an annotation cannot be read; the message names file and id.
     """
     files = sorted((pinpp / "json").glob("*.json"))
     if not files:
-        raise FileNotFoundError(f"{pinpp / 'json'} holds no annotation files (<object>.json)")
+        raise MissingInputError(f"{pinpp / 'json'} holds no annotation files (<object>.json)")
     records = [record for file in files for record in _read_file(file, vocabulary)]
     for record in records:
         if images is not None and not os.path.isfile(images / record.key):
-            raise FileNotFoundError(
+            raise MissingInputError(
                 f"{pinpp / 'json' / record.key.split('/')[0]}.json lists {record.key}, but "
                 f"{images / record.key} does not exist: add the image or remove the entry"
             )
@@ -84,15 +85,15 @@ def read_split(
         The annotations of train and val, each in the order of `annotations`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no split, or keys are unknown, missing, repeated or in both lists.
+        MissingInputError: if there is no such file.
+        UserError: if it is no split, or keys are unknown, missing, repeated or in both lists.
     """
     content = read_any_json(path)
     content = content if isinstance(content, dict) else {}
     lists: list[Any] = [content.get("train"), content.get("val")]
     for keys in lists:
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-            raise ValueError(
+            raise UserError(
                 f'{path} is not a split file: it must be {{"train": [keys], "val": [keys]}} with '
                 "keys such as n01440764/n01440764_10026.JPEG"
             )
@@ -107,7 +108,7 @@ def read_split(
     ):
         if wrong:
             others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-            raise ValueError(f"{path}: {shown(min(wrong))}{others}: {what}; {mend}")
+            raise UserError(f"{path}: {shown(min(wrong))}{others}: {what}; {mend}")
     return [r for r in annotations if r.key in train], [r for r in annotations if r.key in val]
 
 
@@ -115,12 +116,12 @@ def write_split(path: Path, train: Sequence[ImageParts], val: Sequence[ImagePart
     """Writes a split file that `read_split` reads, whole or not at all.
 
     Raises:
-        ValueError: if an image is in both lists, or twice in one.
+        UserError: if an image is in both lists, or twice in one.
     """
     keys = {"train": [record.key for record in train], "val": [record.key for record in val]}
     twice = [key for key, n in Counter(keys["train"] + keys["val"]).items() if n > 1]
     if twice:
-        raise ValueError(f"{shown(twice[0])} is twice in the split that {path} was to hold")
+        raise UserError(f"{shown(twice[0])} is twice in the split that {path} was to hold")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(keys, indent=1))
@@ -130,19 +131,19 @@ def write_split(path: Path, train: Sequence[ImageParts], val: Sequence[ImagePart
 def _read_file(file: Path, vocabulary: PartVocabulary) -> list[ImageParts]:
     name = file.stem
     if name not in vocabulary.objects:
-        raise ValueError(f"{file}: unknown object category {name}; known: {vocabulary.objects[:5]}")
+        raise UserError(f"{file}: unknown object category {name}; known: {vocabulary.objects[:5]}")
     label = vocabulary.objects.index(name)
     checked = CheckedFile(file)
     for problem in checked.problems:
         if problem.affects_training:
-            raise ValueError(f"{problem}; the validator lists and mends all such entries")
+            raise UserError(f"{problem}; the validator lists and mends all such entries")
     try:
         part_ids = {
             category_id: vocabulary.part_id(name, category["name"])
             for category_id, category in checked.categories.items()
         }
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise UserError(f"{file}: {error}") from None
     instances: dict[Any, list[PartInstance]] = {image_id: [] for image_id in checked.images}
     for mask in checked.masks:
         instances[mask.image].append(PartInstance(part_ids[mask.category], mask.rle, mask.box))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.annotations.files import read_json
+from datamodules.files.errors import MissingInputError, UserError
 
 
 def link_annotations(
@@ -26,8 +27,8 @@ def link_annotations(
         `annotated_images_left_out`, their number, and `categories_without_annotations`.
 
     Raises:
-        FileNotFoundError: if none of the categories is annotated.
-        ValueError: if a file is malformed; the message names it.
+        MissingInputError: if none of the categories is annotated.
+        UserError: if a file is malformed; the message names it.
     """
     left_out = 0
     without = []
@@ -52,7 +53,7 @@ def link_annotations(
             ids = {image["id"] for image in kept}
             annotations = [entry for entry in content["annotations"] if entry["image_id"] in ids]
         except (KeyError, TypeError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{source}: an image or annotation is malformed ({error!r}): run make check-data"
             ) from None
         left_out += len(content["images"]) - len(kept)
@@ -61,5 +62,5 @@ def link_annotations(
         else:
             target.write_text(json.dumps(content | {"images": kept, "annotations": annotations}))
     if len(without) == len(names):
-        raise FileNotFoundError(f"{pinpp / 'json'} annotates none of the categories: set --pinpp")
+        raise MissingInputError(f"{pinpp / 'json'} annotates none of the categories: set --pinpp")
     return {"annotated_images_left_out": left_out, "categories_without_annotations": without}

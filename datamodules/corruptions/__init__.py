@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 
 from datamodules.corruptions import blur, digital, noise, weather
 from datamodules.corruptions.frost_overlays import read_overlays
+from datamodules.files.errors import UserError
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _DEFINITIONS = {
@@ -86,16 +87,16 @@ def corrupt(
         uint8 `(H, W, 3)`; values between are cut off, not rounded, as in the published files.
 
     Raises:
-        ValueError: if an argument is out of range, or a frost overlay is too small.
-        FileNotFoundError: if the frost overlays are not at hand.
+        UserError: if an argument is out of range, or a frost overlay is too small.
+        MissingInputError: if the frost overlays are not at hand.
     """
     if name not in _DEFINITIONS:
-        raise ValueError(f"corruption {name!r} is none of {', '.join(CORRUPTIONS)}")
+        raise UserError(f"corruption {name!r} is none of {', '.join(CORRUPTIONS)}")
     if severity not in SEVERITIES:
-        raise ValueError(f"severity {severity} of {name} is none of 1, 2, 3, 4, 5")
+        raise UserError(f"severity {severity} of {name} is none of 1, 2, 3, 4, 5")
     rgb = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
     if not rgb or min(image.shape[:2]) < 32:
-        raise ValueError(
+        raise UserError(
             f"image to corrupt must be uint8 (H, W, 3) of at least 32 px, "
             f"not {image.dtype} {image.shape}"
         )

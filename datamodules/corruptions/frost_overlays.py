@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from datamodules.files.errors import MissingInputError
 from datamodules.images.imagenet_folder import read_image
 
 OVERLAY_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
@@ -49,12 +50,12 @@ def read_overlays(frost_images: Path | None) -> tuple[NDArray[np.uint8], ...]:
     """The five overlays that are drawn from: uint8 `(H, W, 3)` each.
 
     Raises:
-        FileNotFoundError: if they are not at hand; says how to get them.
-        ValueError: if a file cannot be decoded.
+        MissingInputError: if they are not at hand; says how to get them.
+        UserError: if a file cannot be decoded.
     """
     folder = overlay_folder(frost_images)
     if folder is None:
-        raise FileNotFoundError(f"frost overlays are not at hand: {HOW_TO_GET}")
+        raise MissingInputError(f"frost overlays are not at hand: {HOW_TO_GET}")
     return _read(folder)
 
 

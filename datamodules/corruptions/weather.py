@@ -8,6 +8,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from datamodules.corruptions.blur import magnify, smear
+from datamodules.files.errors import UserError
 
 Image = NDArray[np.uint8]
 Values = NDArray[np.floating]
@@ -43,15 +44,15 @@ def frost(
         overlays: the first five published photographs; the sixth is never drawn.
 
     Raises:
-        ValueError: if an overlay is not larger than the image, or there are not five.
+        UserError: if an overlay is not larger than the image, or there are not five.
     """
     kept, added = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))[severity - 1]
     height, width = image.shape[:2]
     if len(overlays) != 5:
-        raise ValueError(f"frost needs the 5 published overlays, not {len(overlays)}")
+        raise UserError(f"frost needs the 5 published overlays, not {len(overlays)}")
     overlay = overlays[random.randint(5)]
     if overlay.shape[0] <= height or overlay.shape[1] <= width:
-        raise ValueError(
+        raise UserError(
             f"frost overlay of {overlay.shape[1]}x{overlay.shape[0]} px must be larger than the "
             f"image of {width}x{height} px: corrupt smaller images"
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from datamodules.files.errors import UserError
 from datamodules.images.imagenet_folder import read_image
 
 
@@ -17,12 +18,12 @@ def read_annotated(path: Path, height: int, width: int) -> Tensor:
         width: the same.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be decoded or has another size.
+        MissingInputError: if there is no such file.
+        UserError: if it cannot be decoded or has another size.
     """
     picture = read_image(path)
     if picture.size != (width, height):
-        raise ValueError(
+        raise UserError(
             f"{path} is {picture.width}x{picture.height}, its annotation says "
             f"{width}x{height} (width x height): correct one of them"
         )

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from datamodules.files.errors import MissingInputError, UserError
+
 
 @dataclass(frozen=True)
 class CocoBoxes:
@@ -39,13 +41,13 @@ class CocoBoxes:
             categories: category id of each class.
 
         Raises:
-            FileNotFoundError: if the annotations or the folder of the images are missing.
-            ValueError: if the annotations are damaged or name an unknown category or image.
+            MissingInputError: if the annotations or the folder of the images are missing.
+            UserError: if the annotations are damaged or name an unknown category or image.
         """
         path = annotation_file(coco, split)
         content = read_annotations(path)
         if {category["id"] for category in content["categories"]} != set(categories):
-            raise ValueError(f"{path} has other categories than the annotations of the val split")
+            raise UserError(f"{path} has other categories than the annotations of the val split")
         label_of = {category: label for label, category in enumerate(categories, start=1)}
         images = sorted(content["images"], key=lambda image: image["id"])
         found: dict[int, list[tuple[float, ...]]] = {image["id"]: [] for image in images}
@@ -53,7 +55,7 @@ class CocoBoxes:
         for annotation in content["annotations"]:
             number, category = annotation["image_id"], annotation["category_id"]
             if number not in found or category not in label_of:
-                raise ValueError(
+                raise UserError(
                     f"{path}: annotation {annotation['id']} is of image {number} and category "
                     f"{category}, one of which is not listed: remove it"
                 )
@@ -78,28 +80,28 @@ def annotation_file(coco: Path, split: str) -> Path:
     """The annotations of a split.
 
     Raises:
-        FileNotFoundError: if there are none.
+        MissingInputError: if there are none.
     """
     name = f"instances_{split}.json"
     for path in (coco / "annotations" / name, coco / name):
         if path.is_file():
             return path
-    raise FileNotFoundError(f"{coco} has neither annotations/{name} nor {name}: set COCO=")
+    raise MissingInputError(f"{coco} has neither annotations/{name} nor {name}: set COCO=")
 
 
 def read_annotations(path: Path) -> dict[str, Any]:
     """Reads a COCO file.
 
     Raises:
-        ValueError: if it is no JSON or a list is missing.
+        UserError: if it is no JSON or a list is missing.
     """
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): fetch it again") from None
+        raise UserError(f"{path} is damaged ({error}): fetch it again") from None
     missing = [k for k in ("images", "annotations", "categories") if k not in content]
     if missing:
-        raise ValueError(f"{path} has no {', '.join(missing)}: it is no COCO detection file")
+        raise UserError(f"{path} has no {', '.join(missing)}: it is no COCO detection file")
     return content
 
 

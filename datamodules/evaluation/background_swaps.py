@@ -66,7 +66,7 @@ class BackgroundSwaps(EvaluationSource):
         """`background/original` and `background/swapped`.
 
         Raises:
-            ValueError: if an annotation cannot be read.
+            UserError: if an annotation cannot be read.
         """
         names = ("background/original", "background/swapped")
         what = f"the folder whose json/ annotates {self.split} images"

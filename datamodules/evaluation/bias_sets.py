@@ -11,6 +11,7 @@ from datamodules.evaluation.evaluation_sets import (
 )
 from datamodules.evaluation.object_groups import human_categories, human_groups, human_problem
 from datamodules.evaluation.ood_sets import FolderSet, folder_problem
+from datamodules.files.errors import UserError
 from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
 
 
@@ -34,7 +35,7 @@ class CueConflict(EvaluationSource):
         """The one set, `cue_conflict`.
 
         Raises:
-            ValueError: if the name of a file does not say shape and texture.
+            UserError: if the name of a file does not say shape and texture.
         """
         problem = folder_problem(self.folder, "the cue-conflict images, cat1-dog2.png")
         problem = problem or human_problem(setting.objects)
@@ -50,12 +51,12 @@ def read_cues(file: Path) -> tuple[int, int]:
     """Shape and texture of `cat1-dog2.png`, as numbers of `human_categories`.
 
     Raises:
-        ValueError: if the name does not say them.
+        UserError: if the name does not say them.
     """
     names = human_categories()
     words = [word.rstrip("0123456789") for word in file.stem.split("_")[-1].split("-")]
     if len(words) != 2 or not set(words) <= set(names):
-        raise ValueError(
+        raise UserError(
             f"{file}: the name must be shape and texture, such as cat1-dog2.png, of the 16 "
             f"categories ({', '.join(names)})"
         )

@@ -12,6 +12,7 @@ from datamodules.evaluation.evaluation_sets import (
 )
 from datamodules.evaluation.object_groups import known_groups, read_subsets
 from datamodules.evaluation.ood_sets import FolderSet
+from datamodules.files.errors import UserError
 
 UNKNOWN_125 = (
     "the 125 categories of Li et al. (ROCK, TPAMI 2023) are printed nowhere: set `subsets` to a "
@@ -38,8 +39,8 @@ class ClassSubsets(EvaluationSource):
         """`pin125`, `pin11`, then the others of the file.
 
         Raises:
-            FileNotFoundError: if a file is named that does not exist.
-            ValueError: if the file is malformed.
+            MissingInputError: if a file is named that does not exist.
+            UserError: if the file is malformed.
         """
         return [
             _subset(name, group_of, setting)
@@ -61,19 +62,19 @@ def find_subset(
         Group number by name of those categories that are in the subset, and the groups' names.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the subset is unknown, or the categories fall into fewer than 2 groups.
+        MissingInputError: if there is no such file.
+        UserError: if the subset is unknown, or the categories fall into fewer than 2 groups.
     """
     known = _all_subsets(subsets)
     if name not in known:
-        raise ValueError(
+        raise UserError(
             f"there is no subset {name}, only {', '.join(known)}: set `subsets` to a JSON file "
             f'{{"{name}": {{"WNID": "group"}}}}'
         )
     try:
         return _numbered(known[name], objects)
     except ValueError as error:
-        raise ValueError(f"subset {name}: {error}") from None
+        raise UserError(f"subset {name}: {error}") from None
 
 
 def _all_subsets(subsets: Path | None) -> dict[str, dict[str, str]]:
@@ -85,11 +86,11 @@ def _numbered(
     group_of: Mapping[str, str], objects: Sequence[str]
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     if not group_of:
-        raise ValueError(UNKNOWN_125)
+        raise UserError(UNKNOWN_125)
     names = tuple(sorted({group_of[wnid] for wnid in objects if wnid in group_of}))
     if len(names) < 2:
         wanted = len(set(group_of.values()))
-        raise ValueError(f"the model's classes fall into {len(names)} of its {wanted} groups")
+        raise UserError(f"the model's classes fall into {len(names)} of its {wanted} groups")
     return {wnid: names.index(group_of[wnid]) for wnid in objects if wnid in group_of}, names
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from datamodules.corruptions import CORRUPTIONS, SEVERITIES
+from datamodules.files.errors import UserError
 
 ALEXNET_ERRORS = {
     "gaussian_noise": 0.886428,
@@ -60,11 +61,11 @@ def mean_corruption_error(accuracies: Mapping[str, float]) -> float:
         accuracies: as for `accuracy_by_corruption`.
 
     Raises:
-        ValueError: if one of the 75 sets is missing; a mean over fewer is no mCE.
+        UserError: if one of the 75 sets is missing; a mean over fewer is no mCE.
     """
     errors = corruption_errors(accuracies)
     if lacking := [name for name in CORRUPTIONS if name not in errors]:
-        raise ValueError(
+        raise UserError(
             f"the mCE needs 5 severities of all 15 corruptions, not complete: {', '.join(lacking)}"
         )
     return sum(errors.values()) / len(errors)

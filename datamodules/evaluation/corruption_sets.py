@@ -108,7 +108,7 @@ class Corruptions(EvaluationSource):
         """The 75 sets in the published order; those that cannot be measured say why.
 
         Raises:
-            ValueError: if `val/` holds a category that `train/` does not.
+            UserError: if `val/` holds a category that `train/` does not.
         """
         problems = self._problems(setting)
         val = setting.imagenet / "val"

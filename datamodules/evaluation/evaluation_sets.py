@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from datamodules.files.errors import MissingInputError
+
 Table = Literal["corruptions", "ood", "humans", "subsets", "texture", "background"]
 
 
@@ -95,9 +97,9 @@ class MissingSet(EvaluationSet):
         """Nothing can be read.
 
         Raises:
-            FileNotFoundError: always.
+            MissingInputError: always.
         """
-        raise FileNotFoundError(f"{self.name}: {self.missing}")
+        raise MissingInputError(f"{self.name}: {self.missing}")
 
 
 class EvaluationSource(ABC):
@@ -112,7 +114,7 @@ class EvaluationSource(ABC):
         """The sets, in the order of the table.
 
         Raises:
-            ValueError: if what is given is malformed.
+            UserError: if what is given is malformed.
         """
 
 

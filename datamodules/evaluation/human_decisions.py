@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.evaluation.human_stimuli import EXPERIMENTS
+from datamodules.files.errors import MissingInputError, UserError
 
 COLUMNS = ("subj", "object_response", "category", "condition", "imagename")
 
@@ -118,7 +119,7 @@ def make_decisions(
         rows: image name, condition, category and response of each trial.
 
     Raises:
-        ValueError: if an image occurs twice or a condition is unknown.
+        UserError: if an image occurs twice or a condition is unknown.
     """
     table = sorted(
         (image_id(name), condition_name(experiment, condition), category, response.strip().lower())
@@ -127,9 +128,9 @@ def make_decisions(
     images, conditions, categories, responses = zip(*table, strict=True)
     if len(set(images)) < len(images):
         twice = next(a for a, b in pairwise(images) if a == b)
-        raise ValueError(f"{experiment}, {subject}: image {twice} occurs twice")
+        raise UserError(f"{experiment}, {subject}: image {twice} occurs twice")
     if unknown := set(conditions) - set(CONDITIONS.get(experiment, ("",))):
-        raise ValueError(f"{experiment}, {subject}: unknown condition {min(unknown)}")
+        raise UserError(f"{experiment}, {subject}: unknown condition {min(unknown)}")
     return Decisions(experiment, subject, images, conditions, categories, responses)
 
 
@@ -147,8 +148,8 @@ def read_decisions(folder: Path) -> dict[str, list[Decisions]]:
         decision maker, by name; all its sessions together.
 
     Raises:
-        FileNotFoundError: if the folder holds no experiment.
-        ValueError: if a file lacks a column, or a trial is malformed.
+        MissingInputError: if the folder holds no experiment.
+        UserError: if a file lacks a column, or a trial is malformed.
     """
     root = folder / "raw-data" if (folder / "raw-data").is_dir() else folder
     found: dict[str, list[Decisions]] = {}
@@ -162,7 +163,7 @@ def read_decisions(folder: Path) -> dict[str, list[Decisions]]:
                 make_decisions(experiment, subject, rows[subject]) for subject in sorted(rows)
             ]
     if not found:
-        raise FileNotFoundError(
+        raise MissingInputError(
             f"{root} holds no experiment with CSV files, such as {EXPERIMENTS[0]}/subject.csv"
         )
     return found
@@ -178,19 +179,19 @@ def read_decisions_file(file: Path) -> dict[str, Decisions]:
         The decisions by experiment, one entry.
 
     Raises:
-        ValueError: if neither name is that of an experiment, or the file is malformed.
+        UserError: if neither name is that of an experiment, or the file is malformed.
     """
     named = [name for name in EXPERIMENTS if file.stem == name or file.stem.startswith(f"{name}_")]
     named += [file.parent.name] if file.parent.name in EXPERIMENTS else []
     if not named:
-        raise ValueError(
+        raise UserError(
             f"{file}: neither file nor folder is named after an experiment "
             f"({', '.join(EXPERIMENTS)}): rename it to <experiment>_<model>.csv"
         )
     rows = _read_rows(file)
     subjects = sorted({subject for subject, _ in rows})
     if len(subjects) != 1:
-        raise ValueError(f"{file} holds {len(subjects)} decision makers, one is needed")
+        raise UserError(f"{file} holds {len(subjects)} decision makers, one is needed")
     return {named[0]: make_decisions(named[0], subjects[0], [row for _, row in rows])}
 
 
@@ -199,7 +200,7 @@ def _read_rows(file: Path) -> list[tuple[str, tuple[str, str, str, str]]]:
         reader = csv.DictReader(stream)
         names = {name.strip().lower(): name for name in reader.fieldnames or ()}
         if missing := [column for column in COLUMNS if column not in names]:
-            raise ValueError(f"{file} has no column {missing[0]}; needed: {', '.join(COLUMNS)}")
+            raise UserError(f"{file} has no column {missing[0]}; needed: {', '.join(COLUMNS)}")
         subject, response, category, condition, image = (names[column] for column in COLUMNS)
         return [
             (row[subject], (row[image], row[condition], row[category], row[response] or "na"))

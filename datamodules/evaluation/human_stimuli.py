@@ -11,6 +11,7 @@ from datamodules.evaluation.evaluation_sets import (
 )
 from datamodules.evaluation.object_groups import human_categories, human_groups, human_problem
 from datamodules.evaluation.ood_sets import FolderSet, folder_problem
+from datamodules.files.errors import UserError
 from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
 
 EXPERIMENTS = (
@@ -57,7 +58,7 @@ class DistortedImages(EvaluationSource):
         """`din/<experiment>` for all 17; one missing `din` without a folder.
 
         Raises:
-            ValueError: if the name of a file holds no category.
+            UserError: if the name of a file holds no category.
         """
         problem = folder_problem(self.folder, "the stimuli of the 17 experiments")
         problem = problem or human_problem(setting.objects)
@@ -90,7 +91,7 @@ def _human_label(file: Path) -> int:
     for word in (words[4] if len(words) > 5 else "", file.parent.name):
         if word in names:
             return names.index(word)
-    raise ValueError(
+    raise UserError(
         f"{file}: neither the 5th word of its name nor its folder is one of the 16 categories "
         f"({', '.join(names)})"
     )

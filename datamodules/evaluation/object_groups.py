@@ -15,6 +15,7 @@ from torch import Tensor
 
 from datamodules.annotations.files import read_any_json
 from datamodules.evaluation.evaluation_sets import group_tensor
+from datamodules.files.errors import UserError
 
 GROUPS = Path(__file__).with_name("object_groups.json")
 
@@ -64,15 +65,15 @@ def read_subsets(path: Path) -> dict[str, dict[str, str]]:
         Group by WNID, by name of the subset.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not of that form.
+        MissingInputError: if there is no such file.
+        UserError: if it is not of that form.
     """
     content = read_any_json(path)
     subsets: dict[str, dict[str, str]] = {}
     for name, given in content.items() if isinstance(content, dict) else [("", None)]:
         groups = {str(wnid): wnid for wnid in given} if isinstance(given, list) else given
         if not name or not isinstance(groups, dict) or not groups:
-            raise ValueError(
+            raise UserError(
                 f'{path} is no file of subsets: it must be {{"name": {{"WNID": "group"}}}} or '
                 '{"name": ["WNID"]}'
             )

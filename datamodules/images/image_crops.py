@@ -36,8 +36,8 @@ def read_crop(
         uint8 `(3, size, size)`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is not a readable image; the message names it.
+        MissingInputError: if there is no such file.
+        UserError: if the file is not a readable image; the message names it.
     """
     image = _decoded(path)
     box = box_of(image.height, image.width)

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from datamodules.files.errors import MissingInputError, UserError
+
 
 def balanced_order(images: Sequence[tuple[str, int]], seed: int) -> list[tuple[str, int]]:
     """Orders images so that the first n are balanced over classes, for every n.
@@ -41,15 +43,15 @@ def read_image_list(path: Path, objects: Sequence[str]) -> list[tuple[str, int]]
         Pairs of key and label in the order of the file.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if a line is malformed, repeated, or its label is none of the data's.
+        MissingInputError: if there is no such file.
+        UserError: if a line is malformed, repeated, or its label is none of the data's.
     """
     try:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
-        raise FileNotFoundError(f"image list {path} does not exist") from None
+        raise MissingInputError(f"image list {path} does not exist") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no list of `path label` lines: it is not text") from None
+        raise UserError(f"{path} is no list of `path label` lines: it is not text") from None
     numbers = {name: number for number, name in enumerate(objects)}
     images: dict[str, int] = {}
     for row, line in enumerate(lines, 1):
@@ -58,17 +60,17 @@ def read_image_list(path: Path, objects: Sequence[str]) -> list[tuple[str, int]]
         key, _, label = line.strip().rpartition(" ")
         key = key.strip()
         if not key or not label.isdecimal():
-            raise ValueError(f"{path}:{row}: '{line[:80]}' is not `path label`")
+            raise UserError(f"{path}:{row}: '{line[:80]}' is not `path label`")
         if not int(label) < len(objects):
-            raise ValueError(f"{path}:{row}: label {label} of {key}, the data has {len(objects)}")
+            raise UserError(f"{path}:{row}: label {label} of {key}, the data has {len(objects)}")
         wanted = numbers.get(key.split("/")[0], int(label))
         if wanted != int(label):
-            raise ValueError(f"{path}:{row}: label {label} of {key}, in the data it is {wanted}")
+            raise UserError(f"{path}:{row}: label {label} of {key}, in the data it is {wanted}")
         if key in images:
-            raise ValueError(f"{path}:{row}: {key} is listed twice")
+            raise UserError(f"{path}:{row}: {key} is listed twice")
         images[key] = int(label)
     if not images:
-        raise ValueError(f"{path} lists no images")
+        raise UserError(f"{path} lists no images")
     return list(images.items())
 
 

@@ -69,7 +69,7 @@ def find_origins(copies: Sequence[Path], photographs: Sequence[Path]) -> dict[st
         One match by the name of each copy.
 
     Raises:
-        ValueError: if an image cannot be decoded.
+        UserError: if an image cannot be decoded.
     """
     wanted = np.stack([descriptors(read_image(path))[0] for path in copies])
     squares = np.full((len(copies), len(photographs)), np.inf, dtype=np.float32)

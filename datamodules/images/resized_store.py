@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from datamodules.files.errors import MissingInputError, UserError
 from datamodules.images.imagenet_folder import IMAGE_SUFFIXES, read_image
 
 SCHEMA = pa.schema(
@@ -58,17 +59,17 @@ def claim(folder: Path, settings: Settings) -> None:
     """Makes a folder the place of copies made with these settings.
 
     Raises:
-        ValueError: if the settings make no sense, or the folder has others or other content.
+        UserError: if the settings make no sense, or the folder has others or other content.
     """
     if settings.side < 1 or not 1 <= settings.quality <= 95:
-        raise ValueError(f"{settings}: side must be at least 1, quality from 1 to 95")
+        raise UserError(f"{settings}: side must be at least 1, quality from 1 to 95")
     file = folder / "settings.json"
     if file.is_file():
         if (found := _settings(folder)) != settings:
-            raise ValueError(f"{folder} holds copies of {found}, not {settings}: name another")
+            raise UserError(f"{folder} holds copies of {found}, not {settings}: name another")
         return
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and holds no resized images: name another folder")
+        raise UserError(f"{folder} is not empty and holds no resized images: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
     partial.write_text(json.dumps(asdict(settings)))
@@ -80,9 +81,9 @@ def _settings(folder: Path) -> Settings:
     try:
         return Settings(**json.loads(file.read_text()))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} holds no resized images: {MEND} first") from None
+        raise MissingInputError(f"{folder} holds no resized images: {MEND} first") from None
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}): delete {folder} and {MEND}") from None
+        raise UserError(f"{file} is damaged ({error}): delete {folder} and {MEND}") from None
 
 
 def resize_object(task: tuple[Path, Path, str]) -> list[str]:
@@ -160,7 +161,7 @@ def _table(file: Path) -> pa.Table:
     try:
         return pq.read_table(file, schema=SCHEMA)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{file} is damaged ({error}): delete it and {MEND} again") from None
+        raise UserError(f"{file} is damaged ({error}): delete it and {MEND} again") from None
 
 
 def _write(file: Path, rows: list[dict[str, Any]]) -> None:
@@ -181,8 +182,8 @@ class ResizedStore:
         side: their shorter side in pixels.
 
     Raises:
-        FileNotFoundError: if the folder holds no copies, or not all.
-        ValueError: if its files are damaged.
+        MissingInputError: if the folder holds no copies, or not all.
+        UserError: if its files are damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -190,7 +191,7 @@ class ResizedStore:
         self.side = _settings(folder).side
         self.images = folder / "train"
         if not (folder / "train.parquet").is_file():
-            raise FileNotFoundError(f"{folder} is not complete: {MEND} again, it goes on")
+            raise MissingInputError(f"{folder} is not complete: {MEND} again, it goes on")
 
     def check(self, keys: Sequence[str], heights: np.ndarray, widths: np.ndarray) -> None:
         """Refuses copies that lack an image or were made of an original of another size.
@@ -201,7 +202,7 @@ class ResizedStore:
             widths: of their originals in pixels, `(len(keys),)`.
 
         Raises:
-            ValueError: naming the first such image.
+            UserError: naming the first such image.
         """
         table = _table(self.folder / "train.parquet")
         table = table.filter(pc.greater(table["height"], 0))
@@ -209,14 +210,14 @@ class ResizedStore:
         found = places.fill_null(-1).to_numpy()
         if (found < 0).any():
             missing = np.flatnonzero(found < 0)
-            raise ValueError(
+            raise UserError(
                 f"{self.folder} has no copy of {keys[missing[0]]} and {len(missing) - 1} more "
                 f"training images: {MEND} again"
             )
         sizes = [table[name].to_numpy()[found] for name in ("height", "width")]
         if (wrong := np.flatnonzero((sizes[0] != heights) | (sizes[1] != widths))).size:
             at = wrong[0]
-            raise ValueError(
+            raise UserError(
                 f"{self.folder}: the original of {keys[at]} was {sizes[0][at]}x{sizes[1][at]}, its "
                 f"part labels are {heights[at]}x{widths[at]}: {MEND} again, or stage 2"
             )

@@ -9,6 +9,8 @@ import numpy as np
 from lightning.pytorch import Trainer
 from torch.utils.data import Sampler
 
+from datamodules.files.errors import UserError
+
 
 class EpochSampler(Sampler[tuple[int, int]]):
     """Sampler of ``(epoch, index)`` pairs whose order depends on seed and epoch alone.
@@ -36,7 +38,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             The length stays that of the whole epoch, as Lightning's loops expect.
 
     Raises:
-        ValueError: if `num_items` or `batch_size` is not positive, `rank` is out of range,
+        UserError: if `num_items` or `batch_size` is not positive, `rank` is out of range,
             or `repeats` does not fit.
     """
 
@@ -51,16 +53,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
         repeats: np.ndarray | None = None,
     ) -> None:
         if num_items < 1 or batch_size < 1:
-            raise ValueError(
+            raise UserError(
                 f"num_items={num_items} and batch_size={batch_size} must both be positive: "
                 "the data set is empty or the batch size wrong"
             )
         if not 0 <= rank < world_size:
-            raise ValueError(f"rank {rank} is not in [0, world_size={world_size})")
+            raise UserError(f"rank {rank} is not in [0, world_size={world_size})")
         if repeats is not None and (len(repeats) != num_items or min(repeats) < 1 or not shuffle):
-            raise ValueError(
-                f"repeats must be {num_items} numbers from 1 on, of a shuffled sampler"
-            )
+            raise UserError(f"repeats must be {num_items} numbers from 1 on, of a shuffled sampler")
         self.num_items = num_items
         self.repeats = repeats
         self.num_drawn = num_items if repeats is None else math.ceil(math.fsum(repeats))

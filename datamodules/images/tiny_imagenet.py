@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.files.errors import MissingInputError, UserError
 from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
 
 
@@ -27,8 +28,8 @@ class TinyImageNet:
                 a line for each image: name, WNID, box.
 
         Raises:
-            FileNotFoundError: if a folder or a listed image is missing or empty.
-            ValueError: if `val_annotations.txt` is malformed.
+            MissingInputError: if a folder or a listed image is missing or empty.
+            UserError: if `val_annotations.txt` is malformed.
         """
         train = _by_folder(root / "train")
         annotations = root / "val" / "val_annotations.txt"
@@ -39,17 +40,17 @@ class TinyImageNet:
             name, _, rest = line.partition("\t")
             category = rest.split("\t")[0]
             if category not in val:
-                raise ValueError(f"{annotations}: line {number} names no category of train/")
+                raise UserError(f"{annotations}: line {number} names no category of train/")
             path = root / "val" / "images" / name
             if not path.is_file():
-                raise FileNotFoundError(f"{annotations}: line {number}: {path} does not exist")
+                raise MissingInputError(f"{annotations}: line {number}: {path} does not exist")
             val[category].append(path)
         return cls(train, {name: sorted(paths) for name, paths in val.items()})
 
 
 def _by_folder(split: Path) -> dict[str, list[Path]]:
     if not split.is_dir():
-        raise FileNotFoundError(f"{split} is not a folder: --tiny must hold train/ and val/")
+        raise MissingInputError(f"{split} is not a folder: --tiny must hold train/ and val/")
     found = {}
     for folder in sorted(path for path in split.iterdir() if path.is_dir()):
         inner = folder / "images"
@@ -57,5 +58,5 @@ def _by_folder(split: Path) -> dict[str, list[Path]]:
         found[folder.name] = sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES)
     empty = [name for name, files in found.items() if not files]
     if not found or empty:
-        raise FileNotFoundError(f"{split / (empty or ['<WNID>'])[0]} holds no images")
+        raise MissingInputError(f"{split / (empty or ['<WNID>'])[0]} holds no images")
     return found

@@ -8,6 +8,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from datamodules.files.errors import UserError
+
 
 class DetectionAugmentation:
     """Flip, scale jitter and mild colour changes of an image with its masks.
@@ -25,7 +27,7 @@ class DetectionAugmentation:
             fits the image into it. None keeps the image's own size.
 
     Raises:
-        ValueError: if the scale range is empty or not positive, or the canvas is.
+        UserError: if the scale range is empty or not positive, or the canvas is.
     """
 
     def __init__(
@@ -36,9 +38,9 @@ class DetectionAugmentation:
         canvas: int | None = None,
     ) -> None:
         if not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"scale {scale} must be (low, high) with 0 < low <= high")
+            raise UserError(f"scale {scale} must be (low, high) with 0 < low <= high")
         if canvas is not None and canvas < 1:
-            raise ValueError(f"canvas {canvas} must be a positive number of pixels")
+            raise UserError(f"canvas {canvas} must be a positive number of pixels")
         self.scale = scale
         self.canvas = canvas
         colour = v2.RandomPhotometricDistort(

@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from datamodules.annotations.files import read_json
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.errors import UserError
 from datamodules.masks.part_labels import ImageParts, PartInstance
 from datamodules.masks.segmentations import MAX_SIDE, compress
 
@@ -25,7 +26,7 @@ def to_coco(rows: Iterable[ImageParts], label: int, vocabulary: PartVocabulary) 
         vocabulary: what the part ids mean.
 
     Raises:
-        ValueError: if an image has a part of another object, which the layout cannot say.
+        UserError: if an image has a part of another object, which the layout cannot say.
     """
     parts = vocabulary.parts_of(label)
     local = {part: number for number, part in enumerate(parts, start=1)}
@@ -41,7 +42,7 @@ def to_coco(rows: Iterable[ImageParts], label: int, vocabulary: PartVocabulary) 
         size = [row.height, row.width]
         for instance in row.instances:
             if instance.part not in local:
-                raise ValueError(
+                raise UserError(
                     f"{row.key} has the part {vocabulary.parts[instance.part - 1]} of another "
                     "object, which COCO files per category cannot hold: use labels made with the "
                     "category filter, or the PNG format"
@@ -87,12 +88,12 @@ def from_coco(file: Path, vocabulary: PartVocabulary) -> dict[str, ImageParts]:
         One record per image by its key, instances in file order.
 
     Raises:
-        ValueError: if something cannot be read or is not known; the message names file and id.
+        UserError: if something cannot be read or is not known; the message names file and id.
     """
     content = read_json(file, "images", "annotations", "categories")
     name = file.stem
     if name not in vocabulary.objects:
-        raise ValueError(f"{file}: unknown object category {name}; known: {vocabulary.objects[:5]}")
+        raise UserError(f"{file}: unknown object category {name}; known: {vocabulary.objects[:5]}")
     try:
         parts = {
             item["id"]: vocabulary.part_id(name, item["name"]) for item in content["categories"]
@@ -101,30 +102,30 @@ def from_coco(file: Path, vocabulary: PartVocabulary) -> dict[str, ImageParts]:
         keys = [str(item["file_name"]) for item in images.values()]
         sizes = {i: (int(item["height"]), int(item["width"])) for i, item in images.items()}
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{file}: an image or category is malformed ({error!r})") from None
+        raise UserError(f"{file}: an image or category is malformed ({error!r})") from None
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise UserError(f"{file}: {error}") from None
     for key, size in zip(keys, sizes.values(), strict=True):
         if not all(0 < side <= MAX_SIDE for side in size):
-            raise ValueError(f"{file}: {key} is {size[0]}x{size[1]} (height x width)")
+            raise UserError(f"{file}: {key} is {size[0]}x{size[1]} (height x width)")
     if len(images) < len(content["images"]) or len(set(keys)) < len(keys):
-        raise ValueError(f"{file} lists an image twice: ids and file names must be unique")
+        raise UserError(f"{file} lists an image twice: ids and file names must be unique")
     if foreign := [key for key in keys if key.split("/")[0] != name]:
-        raise ValueError(f"{file} lists {foreign[0]}, which is not in the folder {name}/")
+        raise UserError(f"{file} lists {foreign[0]}, which is not in the folder {name}/")
     instances: dict[Any, list[PartInstance]] = {image_id: [] for image_id in images}
     for item in content["annotations"]:
         if not isinstance(item, dict):
-            raise ValueError(f"{file}: an annotation is no JSON object")
+            raise UserError(f"{file}: an annotation is no JSON object")
         where = f"{file}: annotation {item.get('id')}"
         image_id, category = item.get("image_id"), item.get("category_id")
         if image_id not in images:
-            raise ValueError(f"{where}: unknown image_id {image_id}")
+            raise UserError(f"{where}: unknown image_id {image_id}")
         if category not in parts:
-            raise ValueError(f"{where}: unknown category_id {category}; known: {sorted(parts)}")
+            raise UserError(f"{where}: unknown category_id {category}; known: {sorted(parts)}")
         try:
             instances[image_id].append(_instance(item, parts[category], *sizes[image_id]))
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ValueError(f"{where}: unreadable ({error})") from None
+            raise UserError(f"{where}: unreadable ({error})") from None
     label = vocabulary.objects.index(name)
     return {
         key: ImageParts(key, label, *sizes[image_id], tuple(instances[image_id]))
@@ -140,5 +141,5 @@ def _instance(item: dict[str, Any], part: int, height: int, width: int) -> PartI
     x, y, w, h = (float(value) for value in box)
     score = float(item.get("score", 1.0))
     if not 0 <= score <= 1 or not np.isfinite([x, y, w, h]).all():
-        raise ValueError(f"score {score} or box {[x, y, w, h]} out of range")
+        raise UserError(f"score {score} or box {[x, y, w, h]} out of range")
     return PartInstance(part, counts, (x, y, x + w, y + h), score)

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from datamodules.files.errors import UserError
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import LabelRuns, composite
 
@@ -175,9 +176,9 @@ class CompositeStore:
                 reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
                 tables = [reader.get_batch(i) for i in range(reader.num_record_batches)]
             except pa.ArrowInvalid as error:
-                raise ValueError(f"{self.path} is damaged ({error}): {mend}") from None
+                raise UserError(f"{self.path} is damaged ({error}): {mend}") from None
             if reader.schema != SCHEMA or reader.schema.metadata != SCHEMA.metadata:
-                raise ValueError(
+                raise UserError(
                     f"{self.path} is no store of composite labels, format {FORMAT}: {mend}"
                 )
             self._batches = [_Batch.of(batch) for batch in tables]
@@ -206,7 +207,7 @@ class CompositeStore:
 
         Raises:
             IndexError: if there is no such row.
-            ValueError: if the file is damaged or of another format.
+            UserError: if the file is damaged or of another format.
         """
         if self._tables is None:
             self._open()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datamodules.files.errors import UserError
 from datamodules.images.device_augmentation import erased_box
 from datamodules.images.image_crops import Box, Resampling, read_crop
 from datamodules.images.resized_store import resized_size
@@ -119,7 +120,7 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
                 if side is None
                 else "delete it and run python -m pipeline.annotations.resize_images again"
             )
-            raise ValueError(
+            raise UserError(
                 f"{self.folder / key} is {found[0]}x{found[1]}, its part labels are "
                 f"{labels[0]}x{labels[1]}: {mend}"
             )

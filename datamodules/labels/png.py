@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from datamodules.files.errors import UserError
 from datamodules.masks.part_labels import ImageParts, PartInstance, encode_mask
 
 MODES = ("I;16", "I", "L", "P")
@@ -26,10 +27,10 @@ def write_png(path: Path, labels: np.ndarray) -> None:
     """Writes part ids `(H, W)` as a 16-bit grey PNG.
 
     Raises:
-        ValueError: if an id does not fit 16 bits.
+        UserError: if an id does not fit 16 bits.
     """
     if labels.max(initial=0) > np.iinfo(np.uint16).max:
-        raise ValueError(f"{path}: part id {labels.max()} does not fit a 16-bit PNG, use COCO")
+        raise UserError(f"{path}: part id {labels.max()} does not fit a 16-bit PNG, use COCO")
     Image.fromarray(labels.astype(np.uint16)).save(path, "PNG")
 
 
@@ -37,15 +38,15 @@ def read_png(path: Path) -> np.ndarray:
     """Part ids `(H, W)` int32 of a grey or palette PNG of 8 or 16 bits.
 
     Raises:
-        ValueError: if the file is not that; the message names it.
+        UserError: if the file is not that; the message names it.
     """
     try:
         with Image.open(path) as image:
             mode, labels = image.mode, np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} cannot be decoded ({error})") from None
+        raise UserError(f"{path} cannot be decoded ({error})") from None
     if mode not in MODES:
-        raise ValueError(f"{path} has mode {mode}: a label map is a grey PNG of 8 or 16 bits")
+        raise UserError(f"{path} has mode {mode}: a label map is a grey PNG of 8 or 16 bits")
     return labels.astype(np.int32)
 
 
@@ -65,12 +66,12 @@ def from_label_map(
         path: file of the map, for the message.
 
     Raises:
-        ValueError: if another part id occurs.
+        UserError: if another part id occurs.
     """
     instances = []
     for part in np.unique(labels[labels != 0]).tolist():
         if part not in known:
-            raise ValueError(
+            raise UserError(
                 f"{path} has part id {part}, which is no part of {key.split('/')[0]} in this "
                 "vocabulary: number the parts as vocabulary.json of a run does, from 1"
             )

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datamodules.files.errors import MissingInputError, UserError
 from datamodules.masks.part_labels import ImageParts, PartInstance
 
 SCHEMA = pa.schema(
@@ -76,11 +77,11 @@ def label_files(folder: Path) -> list[Path]:
     """The shards `labels/*.parquet` of a stage 2 run folder, in order.
 
     Raises:
-        FileNotFoundError: if there are none.
+        MissingInputError: if there are none.
     """
     files = sorted((folder / "labels").glob("*.parquet"))
     if not files:
-        raise FileNotFoundError(
+        raise MissingInputError(
             f"{folder / 'labels'} holds no pseudo labels: run make stage2-pseudolabels first"
         )
     return files
@@ -94,7 +95,7 @@ def read_shard(file: Path, label: int | None = None) -> list[ImageParts]:
         label: when given, only images of this object category.
 
     Raises:
-        ValueError: if the shard is damaged; the message names it.
+        UserError: if the shard is damaged; the message names it.
     """
     filters = None if label is None else [("label", "=", label)]
     return from_table(_read(file, schema=SCHEMA, filters=filters))
@@ -104,7 +105,7 @@ def shard_objects(file: Path) -> set[int]:
     """Labels of the object categories that a shard holds images of.
 
     Raises:
-        ValueError: if the shard is damaged; the message names it.
+        UserError: if the shard is damaged; the message names it.
     """
     return set(_read(file, columns=["label"])["label"].unique().to_pylist())
 
@@ -113,7 +114,7 @@ def _read(file: Path, **options: Any) -> pa.Table:
     try:
         return pq.read_table(file, **options)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(
+        raise UserError(
             f"{file} is damaged ({error}): delete it and run make stage2-pseudolabels again"
         ) from None
 
@@ -125,8 +126,8 @@ def read_labels(folder: Path) -> list[ImageParts]:
         folder: run folder that holds `labels/*.parquet`.
 
     Raises:
-        FileNotFoundError: if there are no labels.
-        ValueError: if a shard is damaged; the message names it.
+        MissingInputError: if there are no labels.
+        UserError: if a shard is damaged; the message names it.
     """
     rows = [row for file in label_files(folder) for row in read_shard(file)]
     return sorted(rows, key=lambda row: row.key)

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from datamodules.files.errors import UserError
 
-def cannot_write(path: Path, error: OSError) -> ValueError:
+
+def cannot_write(path: Path, error: OSError) -> UserError:
     """The one line for a disk that is full, over quota or read-only."""
-    return ValueError(
+    return UserError(
         f"{path} cannot be written ({error.strerror or error}): make room and run the same command "
         "again, everything that is there stays"
     )
@@ -36,7 +38,7 @@ class ShardClaims:
         """Claims the next free shard at each step, until none is free.
 
         Raises:
-            ValueError: if the folder cannot be written to.
+            UserError: if the folder cannot be written to.
         """
         for shard in shards:
             if self._take(f"shard-{shard:05d}"):
@@ -54,7 +56,7 @@ class ShardClaims:
             The reports of all processes by rank to the one that leaves last, None to the others.
 
         Raises:
-            ValueError: if the folder cannot be written to.
+            UserError: if the folder cannot be written to.
         """
         path = self._path(f"report-{rank}")
         try:

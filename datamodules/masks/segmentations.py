@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from datamodules.files.errors import UserError
+
 OUTSIDE_TOLERANCE = 1.0  # pixels; coordinates at the border are rounded differently by tools
 BOX_TOLERANCE = 2.0  # pixels between a listed box and the extent of the mask as rasterised
 MAX_SIDE = 65_535  # of a JPEG
@@ -22,7 +24,7 @@ _SHORT.maxstring = 300  # paths and keys stay whole
 _NOT_NUMBERS = (TypeError, ValueError, OverflowError, RecursionError)
 
 
-class SegmentationError(ValueError):
+class SegmentationError(UserError):
     """A segmentation that is no mask of its image.
 
     Attributes:

@@ -17,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from rich.progress import track
 
+from datamodules.files.errors import UserError
 from datamodules.part_shapes.drawing import Rng, Split, draw_example
 from datamodules.part_shapes.objects import OBJECTS, part_names
 
@@ -104,12 +105,12 @@ def _is_complete(root: Path, arguments: dict[str, int]) -> bool:
         return False
     marker = root / "part_shapes.json"
     if not marker.is_file():
-        raise ValueError(f"{root} is not a PartShapes folder: give another folder or remove it")
+        raise UserError(f"{root} is not a PartShapes folder: give another folder or remove it")
     found = json.loads(marker.read_text())
     if found != arguments:
         keys = [key for key in arguments if found.get(key) != arguments[key]]
         changes = ", ".join(f"{key} {found.get(key)} instead of {arguments[key]}" for key in keys)
-        raise ValueError(f"{root} was rendered with {changes}: remove it or give another folder")
+        raise UserError(f"{root} was rendered with {changes}: remove it or give another folder")
     return True
 
 
@@ -134,7 +135,7 @@ def render_part_shapes(
         `root`.
 
     Raises:
-        ValueError: an argument is out of range, or `root` holds something else.
+        UserError: an argument is out of range, or `root` holds something else.
     """
     arguments = {
         "version": VERSION,
@@ -146,14 +147,14 @@ def render_part_shapes(
         "seed": seed,
     }
     if not 1 <= num_objects <= len(OBJECTS):
-        raise ValueError(f"num_objects is {num_objects}: give 1 to {len(OBJECTS)}")
+        raise UserError(f"num_objects is {num_objects}: give 1 to {len(OBJECTS)}")
     if not 0 <= annotated_per_object <= train_per_object:
-        raise ValueError(
+        raise UserError(
             f"annotated_per_object is {annotated_per_object}: give 0 to {train_per_object}, "
             "the value of train_per_object"
         )
     if size < 32:
-        raise ValueError(f"size is {size}: give at least 32 pixels")
+        raise UserError(f"size is {size}: give at least 32 pixels")
     root = Path(root).absolute()
     if _is_complete(root, arguments):
         return root

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
 from modules.attacks.balls import Norm, project, random_start, steepest
 from modules.attacks.threats import Threat
 from modules.losses.part_level import PartLevel
@@ -28,7 +29,7 @@ class PartPGD(Threat):
         part_weight: of the loss of the parts.
 
     Raises:
-        ValueError: if steps are not positive or both weights are zero.
+        UserError: if steps are not positive or both weights are zero.
     """
 
     needs_parts = True
@@ -45,7 +46,7 @@ class PartPGD(Threat):
     ) -> None:
         super().__init__(norm, eps, "forward")
         if steps < 1 or class_weight == part_weight == 0:
-            raise ValueError(
+            raise UserError(
                 f"PartPGD needs a step and a weight, not {steps=}, {class_weight=}, {part_weight=}"
             )
         self.steps = steps
@@ -63,14 +64,14 @@ class PartPGD(Threat):
             seed: unused, the generator is seeded.
 
         Raises:
-            ValueError: if the network predicts no parts.
+            UserError: if the network predicts no parts.
         """
         assert self.norm is not None
         norm: Norm = self.norm
         with torch.no_grad():
             maps = [level.logits().argmax(1) for level in _levels(network, images)[1]]
         if not maps:
-            raise ValueError(f"{type(network).__name__} predicts no parts: use PGD")
+            raise UserError(f"{type(network).__name__} predicts no parts: use PGD")
         points = random_start(images, self.eps, norm, None)
         kept = points
         stands = torch.ones_like(labels, dtype=torch.bool)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from datamodules.files.errors import UserError
 from modules.attacks.balls import project, random_start
 
 # Losses of torchvision's two-stage detectors: of the box head and of the proposal network.
@@ -68,7 +69,7 @@ class DetectionPGD:
         random_start: begin at a random point of the ball.
 
     Raises:
-        ValueError: if a number is out of range or there are no such losses.
+        UserError: if a number is out of range or there are no such losses.
     """
 
     def __init__(
@@ -81,12 +82,12 @@ class DetectionPGD:
         random_start: bool = False,
     ) -> None:
         if eps < 0 or steps < 1 or step_size < 0:
-            raise ValueError(
+            raise UserError(
                 f"DetectionPGD needs eps >= 0, steps >= 1 and step_size >= 0, got {eps=}, "
                 f"{steps=}, {step_size=}"
             )
         if losses not in LOSSES:
-            raise ValueError(f"losses '{losses}' is none of {[*LOSSES]}")
+            raise UserError(f"losses '{losses}' is none of {[*LOSSES]}")
         self.losses = LOSSES[losses] if proposals else LOSSES[losses][:1]
         self.eps = eps
         self.steps = steps

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
+
 GradientPath = Literal["auto", "forward", "surrogate", "straight_through"]
 
 
@@ -58,7 +60,7 @@ def gradient_path(network: nn.Module, path: GradientPath) -> Iterator[nn.Module]
             if they were probabilities (Bengio et al. 2013).
 
     Raises:
-        ValueError: if the network has no such path.
+        UserError: if the network has no such path.
     """
     if path == "auto":
         path = "surrogate" if judgment_blocks(network) else "forward"
@@ -66,14 +68,14 @@ def gradient_path(network: nn.Module, path: GradientPath) -> Iterator[nn.Module]
         yield network
     elif path == "surrogate":
         if not hasattr(network, "surrogate"):
-            raise ValueError(
+            raise UserError(
                 f"{type(network).__name__} has no `surrogate`: set the threat's through: forward"
             )
         yield SwappedGradient(network, network.surrogate)  # type: ignore[arg-type]
     else:
         blocks = judgment_blocks(network)
         if not blocks:
-            raise ValueError(
+            raise UserError(
                 f"{type(network).__name__} has no judgment block: set the threat's through: forward"
             )
         yield SwappedGradient(network, partial(_straight_through, network, blocks))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from datamodules.files.errors import UserError
 from modules.attacks.balls import Noise, Norm, project, random_start, steepest
 
 
@@ -24,7 +25,7 @@ class PGD:
             per start. The authors' code does so too, but chooses for the batch as a whole.
 
     Raises:
-        ValueError: if eps is negative or steps or restarts are not positive.
+        UserError: if eps is negative or steps or restarts are not positive.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class PGD:
         keep_best: bool = False,
     ) -> None:
         if eps < 0 or steps < 1 or restarts < 1:
-            raise ValueError(
+            raise UserError(
                 f"PGD needs eps >= 0, steps >= 1 and restarts >= 1, got {eps=}, {steps=}, "
                 f"{restarts=}"
             )

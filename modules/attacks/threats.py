@@ -9,6 +9,7 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
 from modules.attacks.balls import Norm
 from modules.attacks.gradient_paths import GradientPath, gradient_path
 from modules.attacks.traced_autoattack import Outcome, TracedAutoAttack
@@ -33,7 +34,7 @@ class Threat(ABC):
 
     def __init__(self, norm: Norm | None, eps: float, through: GradientPath = "auto") -> None:
         if eps < 0 or (norm is not None and norm not in PYAUTOATTACK_NORMS):
-            raise ValueError(
+            raise UserError(
                 f"norm={norm}, eps={eps}: the norm must be one of "
                 f"{', '.join(PYAUTOATTACK_NORMS)} and eps not negative"
             )
@@ -58,7 +59,7 @@ class Threat(ABC):
             seed: seed of the attack.
 
         Raises:
-            ValueError: if the network has no such gradient path.
+            UserError: if the network has no such gradient path.
         """
         devices = [images.device] if images.device.type == "cuda" else []
         # the attacks reshape with view(), so channels-last images will not do
@@ -187,7 +188,7 @@ class AutoAttack(Threat):
         through: by which path gradients go, see `gradient_path`.
 
     Raises:
-        ValueError: if `attacks` are unknown, or given or missing against the version.
+        UserError: if `attacks` are unknown, or given or missing against the version.
     """
 
     def __init__(
@@ -201,7 +202,7 @@ class AutoAttack(Threat):
         super().__init__(norm, eps, through)
         unknown = [name for name in attacks if name not in get_args(AttackName)]
         if unknown or bool(attacks) != (version == "custom"):
-            raise ValueError(
+            raise UserError(
                 f"version={version}, attacks={list(attacks)}: `custom` needs a list of "
                 f"{', '.join(get_args(AttackName))}, the other versions none"
             )

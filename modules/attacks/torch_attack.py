@@ -8,6 +8,7 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
 from modules.attacks.balls import Norm
 from modules.attacks.gradient_paths import GradientPath
 from modules.attacks.threats import PYAUTOATTACK_NORMS, Threat
@@ -30,7 +31,7 @@ class TorchAttack(Threat):
         through: by which path gradients go, see `gradient_path`.
 
     Raises:
-        ValueError: if there is no such attack or it takes no such arguments.
+        UserError: if there is no such attack or it takes no such arguments.
     """
 
     moves_all = True
@@ -47,7 +48,7 @@ class TorchAttack(Threat):
         self.class_path = class_path
         self.init_args = dict(init_args or {})
         if self.init_args.get("eps", eps) != eps:
-            raise ValueError(f"{class_path}: eps={self.init_args['eps']} and eps={eps}: give one")
+            raise UserError(f"{class_path}: eps={self.init_args['eps']} and eps={eps}: give one")
         known = inspect.signature(self._attack_class().__init__).parameters
         if "eps" in known:
             self.init_args["eps"] = eps
@@ -55,7 +56,7 @@ class TorchAttack(Threat):
             self.init_args.setdefault("norm", PYAUTOATTACK_NORMS[norm])
         unknown = self.init_args.keys() - known.keys()
         if unknown and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-            raise ValueError(
+            raise UserError(
                 f"{class_path} takes no {', '.join(sorted(unknown))}; its arguments are "
                 f"{', '.join(list(known)[2:])}"
             )
@@ -94,7 +95,7 @@ class TorchAttack(Threat):
         try:
             found = getattr(importlib.import_module(module or "torchattacks"), name)
         except (ImportError, AttributeError) as error:
-            raise ValueError(f"there is no attack {self.class_path} ({error})") from None
+            raise UserError(f"there is no attack {self.class_path} ({error})") from None
         if not (isinstance(found, type) and issubclass(found, torchattacks.attack.Attack)):
-            raise ValueError(f"{self.class_path} is no subclass of torchattacks.attack.Attack")
+            raise UserError(f"{self.class_path} is no subclass of torchattacks.attack.Attack")
         return found

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from datamodules.files.errors import UserError
 from modules.losses.part_level import PartLevel
 
 # Pixels whose logits are held at once: 10 MB of 3,309 classes on a CPU, near its caches; on a GPU
@@ -29,14 +30,14 @@ def mixture_targets(part_labels: Tensor, size: tuple[int, int]) -> Tensor:
         Class ids `(B, h, w, M)` of equal weight 1/M; M is 1 for equal sizes, else 4.
 
     Raises:
-        ValueError: if the sizes have another ratio.
+        UserError: if the sizes have another ratio.
     """
     height, width = part_labels.shape[-2:]
     if (height, width) == tuple(size):
         return part_labels.unsqueeze(-1)
     rows, columns = height // size[0], width // size[1]
     if (size[0] * rows, size[1] * columns) != (height, width) or rows % 2 or columns % 2:
-        raise ValueError(
+        raise UserError(
             f"part labels of {height}x{width} do not reduce to {size[0]}x{size[1]} by an even "
             "factor: choose an image size that all supervised blocks divide"
         )

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
+
 
 def largest_logits(logits: Tensor, groups: Tensor) -> Tensor:
     """The largest logit of each group, so the other classes have no say.
@@ -57,7 +59,7 @@ class ClassGroups(nn.Module):
 
     def _grouped(self, logits: Tensor) -> Tensor:
         if logits.shape[1] != len(self.groups):
-            raise ValueError(
+            raise UserError(
                 f"{type(self.network).__name__} has {logits.shape[1]} classes, the data has "
                 f"{len(self.groups)} object categories: give the data it was trained on"
             )
@@ -65,7 +67,7 @@ class ClassGroups(nn.Module):
 
     def _method(self, name: str) -> Any:
         if not hasattr(self.network, name):
-            raise ValueError(
+            raise UserError(
                 f"{type(self.network).__name__} has no `{name}`: use a threat that goes forward"
             )
         return getattr(self.network, name)

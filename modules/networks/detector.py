@@ -10,6 +10,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
+from datamodules.files.errors import UserError
 from modules.networks.anchors import pyramid_anchors
 
 STRIDES = [4, 8, 16, 32]
@@ -30,7 +31,7 @@ class ClassifierPyramid(nn.Module):
         out_channels: `channels`.
 
     Raises:
-        ValueError: if the network has no maps at strides 4, 8, 16 and 32, or cannot take images
+        UserError: if the network has no maps at strides 4, 8, 16 and 32, or cannot take images
             of another size.
     """
 
@@ -47,12 +48,12 @@ class ClassifierPyramid(nn.Module):
             with torch.no_grad():
                 maps = self._stages(torch.zeros(1, 3, *PROBE))
         except (AttributeError, AssertionError, RuntimeError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{name} gives no feature maps of a {PROBE[0]}x{PROBE[1]} image ({error}): "
                 "choose a network with four stages that takes images of any size"
             ) from None
         if [PROBE[0] // x.shape[2] for x in maps] != STRIDES:
-            raise ValueError(
+            raise UserError(
                 f"{name} has no feature maps at strides {STRIDES}, a pyramid needs them"
             )
         self._freeze(frozen_stages)

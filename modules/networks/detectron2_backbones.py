@@ -14,6 +14,7 @@ from detectron2.modeling.backbone import Backbone, BasicStem, ResNet
 from detectron2.modeling.backbone.swin import SwinTransformerBlock
 from torch import Tensor, nn
 
+from datamodules.files.errors import MissingInputError, UserError
 from modules.state_dicts.weight_files import load_checkpoint, load_strictly
 
 # embed_dim, depths, num_heads, drop_path_rate (Liu et al. 2021; "test" is for trials)
@@ -41,9 +42,9 @@ def build_backbone(name: str, weights: Path | None, grad_checkpointing: bool) ->
         grad_checkpointing: compute the blocks again in the backward pass to save memory.
 
     Raises:
-        ValueError: if there is no such backbone, it cannot do without its activations, or the
+        UserError: if there is no such backbone, it cannot do without its activations, or the
             weights are not its own.
-        FileNotFoundError: if `weights` does not exist.
+        MissingInputError: if `weights` does not exist.
     """
     if name in SWIN:
         width, depths, heads, drop_path = SWIN[name]
@@ -59,14 +60,14 @@ def build_backbone(name: str, weights: Path | None, grad_checkpointing: bool) ->
                     module.__class__ = RecomputedBlock
     elif name in RESNET:
         if grad_checkpointing:
-            raise ValueError(
+            raise UserError(
                 f"grad_checkpointing would update the batch statistics of {name} twice: "
                 "choose a Swin backbone or set it to false"
             )
         network = _resnet(RESNET[name])
     else:
         known = ", ".join([*SWIN, *RESNET])
-        raise ValueError(f"backbone '{name}' is none of the detectron2 engine: {known}")
+        raise UserError(f"backbone '{name}' is none of the detectron2 engine: {known}")
     if weights is not None:
         load_backbone(network, weights)
     return network
@@ -111,18 +112,18 @@ def load_backbone(network: nn.Module, path: Path) -> None:
             whole detector of detectron2, whose backbone is taken.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged or does not fit; missing and leftover tensors are listed.
+        MissingInputError: if there is no such file.
+        UserError: if it is damaged or does not fit; missing and leftover tensors are listed.
     """
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingInputError(
             f"backbone weights {path} do not exist: docs/detectron2.md names the files that fit"
         )
     content = _read_pickle(path) if path.suffix == ".pkl" else load_checkpoint(path)
     if isinstance(content, dict):
         content = content.get("model", content.get("state_dict", content))
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no state dict: give a file of backbone weights")
+        raise UserError(f"{path} holds no state dict: give a file of backbone weights")
     state = {name: torch.as_tensor(value) for name, value in content.items()}
     inside = "backbone.bottom_up."
     if any(name.startswith(inside) for name in state):
@@ -193,4 +194,4 @@ def _read_pickle(path: Path) -> Any:
         with path.open("rb") as file:
             return _ArraysOnly(file, encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is no pickle of NumPy arrays ({error})") from None
+        raise UserError(f"{path} is no pickle of NumPy arrays ({error})") from None

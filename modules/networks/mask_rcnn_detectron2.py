@@ -13,6 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from datamodules.files.errors import UserError
 from modules.networks.anchors import ASPECT_RATIOS
 from modules.networks.normalisation import Normalise
 from modules.networks.part_roi_heads import Detections
@@ -31,7 +32,7 @@ try:
     from modules.networks.detectron2_backbones import build_backbone, layer_ids
     from modules.networks.detectron2_heads import build_roi_heads
 except ImportError as error:
-    raise ValueError(
+    raise UserError(
         f"engine 'detectron2' cannot be used ({error}): install detectron2 as docs/detectron2.md "
         "says, or set engine to torchvision"
     ) from error
@@ -72,8 +73,8 @@ class Detectron2MaskRCNN(nn.Module):
         grad_checkpointing: compute the blocks of a Swin again in the backward pass.
 
     Raises:
-        ValueError: if the backbone or `head_norm` is unknown or the weights do not fit.
-        FileNotFoundError: if `weights` does not exist.
+        UserError: if the backbone or `head_norm` is unknown or the weights do not fit.
+        MissingInputError: if `weights` does not exist.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Detectron2MaskRCNN(nn.Module):
     ) -> None:
         super().__init__()
         if head_norm not in HEAD_NORMS:
-            raise ValueError(f"head_norm '{head_norm}' is none of {HEAD_NORMS}")
+            raise UserError(f"head_norm '{head_norm}' is none of {HEAD_NORMS}")
         self.detections_per_part = detections_per_part
         self.normalisation = Normalise(IMAGENET_MEAN, IMAGENET_STD)
         self.transform = GeneralizedRCNNTransform(min_size, max_size, [0.0] * 3, [1.0] * 3)
@@ -156,11 +157,11 @@ class Detectron2MaskRCNN(nn.Module):
                 is ignored. A class without images is drawn like one with a single image.
 
         Raises:
-            ValueError: if the number of classes differs.
+            UserError: if the number of classes differs.
         """
         parts = self.roi_heads.num_classes
         if counts.shape != (parts + 1,):
-            raise ValueError(f"class counts {tuple(counts.shape)} must have shape {(parts + 1,)}")
+            raise UserError(f"class counts {tuple(counts.shape)} must have shape {(parts + 1,)}")
         if self.roi_heads.box_predictor.use_fed_loss:
             weights = self.roi_heads.box_predictor.fed_loss_cls_weights
             weights.copy_(counts[1:].to(weights).clamp(min=1) ** FEDERATED_POWER)

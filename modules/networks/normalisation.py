@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
+
 
 class Normalise(nn.Module):
     """Channel-wise `(image - mean) / std`.
@@ -16,7 +18,7 @@ class Normalise(nn.Module):
         std: standard deviation of each channel, in [0, 1] pixel units.
 
     Raises:
-        ValueError: if the lengths differ or a standard deviation is not positive.
+        UserError: if the lengths differ or a standard deviation is not positive.
     """
 
     mean: Tensor
@@ -25,7 +27,7 @@ class Normalise(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         if len(mean) != len(std) or min(std) <= 0:
-            raise ValueError(
+            raise UserError(
                 f"mean {list(mean)} and std {list(std)} must have equal lengths, std above 0"
             )
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)

@@ -7,6 +7,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
 from modules.networks.normalisation import Normalise
 
 
@@ -21,7 +22,7 @@ class Recogniser(nn.Module):
         std: per-channel standard deviation, in pixel units.
 
     Raises:
-        ValueError: if timm has no such network or it has no intermediate features.
+        UserError: if timm has no such network or it has no intermediate features.
     """
 
     def __init__(
@@ -35,23 +36,23 @@ class Recogniser(nn.Module):
         super().__init__()
         if not timm.is_model(architecture):
             close = ", ".join(get_close_matches(architecture, timm.list_models(), 5))
-            raise ValueError(f"timm has no network '{architecture}'; close names: {close}")
+            raise UserError(f"timm has no network '{architecture}'; close names: {close}")
         self.normalise = Normalise(mean, std)
         self.network: Any = timm.create_model(
             architecture, num_classes=num_classes, **dict(model_args or {})
         )
         if not hasattr(self.network, "forward_intermediates"):
-            raise ValueError(f"timm network '{architecture}' gives no intermediate features")
+            raise UserError(f"timm network '{architecture}' gives no intermediate features")
 
     def channels(self, count: int) -> list[int]:
         """Channels of the last `count` blocks, fine to coarse.
 
         Raises:
-            ValueError: if the network has fewer blocks.
+            UserError: if the network has fewer blocks.
         """
         info = list(self.network.feature_info)
         if len(info) < count:
-            raise ValueError(f"the network has {len(info)} blocks, {count} are supervised")
+            raise UserError(f"the network has {len(info)} blocks, {count} are supervised")
         return [block["num_chs"] for block in info[-count:]]
 
     @property

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from datamodules.files.errors import UserError
 from modules.networks.mask_rcnn import PartMaskRCNN
 from modules.networks.timm_fpn import TimmFPN
 
@@ -28,20 +29,20 @@ def segmenter_network(
         **settings: the arguments of `PartMaskRCNN` after the backbone.
 
     Raises:
-        ValueError: if detectron2 is asked for and not installed, or asked to download weights.
+        UserError: if detectron2 is asked for and not installed, or asked to download weights.
     """
     if engine == "torchvision":
         norm = settings["head_norm"]
         pyramid = TimmFPN(backbone, fpn_channels, pretrained, weights, norm, grad_checkpointing)
         return PartMaskRCNN(pyramid, **settings)
     if pretrained:
-        raise ValueError(
+        raise UserError(
             "engine 'detectron2' downloads no weights: set pretrained to false, weights to a file"
         )
     try:
         from modules.networks.mask_rcnn_detectron2 import Detectron2MaskRCNN
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"engine 'detectron2' cannot be imported ({error}): install detectron2 as "
             "docs/detectron2.md says, or choose engine 'torchvision'"
         ) from None

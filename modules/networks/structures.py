@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from datamodules.files.errors import UserError
 from modules.networks.judgment_block import JudgmentNetwork
 from modules.networks.part_network import BypassNetwork, PartNetwork
 from modules.networks.recogniser import Recogniser
@@ -37,14 +38,14 @@ def build_network(
         top_down: whether the bypass has its top-down path (`bypass`).
 
     Raises:
-        ValueError: if timm has no such network or it does not fit the structure.
+        UserError: if timm has no such network or it does not fit the structure.
     """
     num_objects, num_classes = regions.shape
     if structure == "bypass":
         recogniser = Recogniser(architecture, num_objects, model_args)
         return BypassNetwork(recogniser, num_classes, num_supervised, top_down)
     if not num_classes:
-        raise ValueError(f"structure '{structure}' is nothing without parts: part_loss_weight > 0")
+        raise UserError(f"structure '{structure}' is nothing without parts: part_loss_weight > 0")
     if structure == "judgment":
         return JudgmentNetwork(architecture, regions, model_args)
     return TwoStage(architecture, num_objects, num_classes, structure, segmenter, model_args)

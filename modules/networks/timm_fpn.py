@@ -12,6 +12,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
+from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.normalisation import Normalise
 
 STRIDES = [4, 8, 16, 32]
@@ -36,8 +37,8 @@ class TimmFPN(nn.Module):
         out_channels: `channels`.
 
     Raises:
-        FileNotFoundError: if `weights` does not exist.
-        ValueError: if timm does not know the network, it lacks maps at strides 4, 8, 16, 32 or
+        MissingInputError: if `weights` does not exist.
+        UserError: if timm does not know the network, it lacks maps at strides 4, 8, 16, 32 or
             cannot be recomputed block by block.
     """
 
@@ -52,9 +53,9 @@ class TimmFPN(nn.Module):
     ) -> None:
         super().__init__()
         if not timm.is_model(backbone):
-            raise ValueError(f"backbone '{backbone}' is no network of timm: see timm.list_models()")
+            raise UserError(f"backbone '{backbone}' is no network of timm: see timm.list_models()")
         if weights is not None and not weights.is_file():
-            raise FileNotFoundError(f"backbone weights {weights} do not exist")
+            raise MissingInputError(f"backbone weights {weights} do not exist")
         options: Any = {"strict_img_size": False} if backbone.startswith("swin") else {}
         body: Any = timm.create_model(
             backbone,
@@ -65,7 +66,7 @@ class TimmFPN(nn.Module):
             **options,
         )
         if body.feature_info.reduction() != STRIDES:
-            raise ValueError(
+            raise UserError(
                 f"backbone '{backbone}' gives maps at strides {body.feature_info.reduction()}"
                 f", Mask R-CNN needs {STRIDES}: choose a four-stage network (resnet, swin, ...)"
             )
@@ -101,7 +102,7 @@ class TimmFPN(nn.Module):
         The grouping is timm's own (`group_matcher`).
 
         Raises:
-            ValueError: if timm does not know the layers of this backbone.
+            UserError: if timm does not know the layers of this backbone.
         """
         # `features_only` renames the layers, so the grouping is asked of the whole network.
         with torch.device("meta"):
@@ -113,7 +114,7 @@ class TimmFPN(nn.Module):
             spellings = (plain, re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", plain))
             layer = next((known[s] for s in spellings if s in known), None)
             if layer is None:
-                raise ValueError(
+                raise UserError(
                     f"timm does not say to which layer {name} of '{self.backbone_name}' belongs: "
                     "set layer_decay to 1"
                 )
@@ -128,7 +129,7 @@ def norm_layer(name: str) -> Callable[[int], nn.Module] | None:
         name: "" for none, "GN" (32 groups at most), "BN" or "SyncBN".
 
     Raises:
-        ValueError: if there is no such normalisation.
+        UserError: if there is no such normalisation.
     """
     layers: dict[str, Callable[[int], nn.Module] | None] = {
         "": None,
@@ -137,7 +138,7 @@ def norm_layer(name: str) -> Callable[[int], nn.Module] | None:
         "SyncBN": nn.SyncBatchNorm,
     }
     if name not in layers:
-        raise ValueError(f"head_norm '{name}' is none of {list(layers)}")
+        raise UserError(f"head_norm '{name}' is none of {list(layers)}")
     return layers[name]
 
 
@@ -150,6 +151,6 @@ def _checkpoint(body: Any) -> None:
         try:
             body.set_grad_checkpointing(True)
         except AssertionError:
-            raise ValueError(
+            raise UserError(
                 "timm cannot recompute this backbone's blocks: set grad_checkpointing to false"
             ) from None

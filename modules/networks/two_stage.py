@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
 from modules.losses.part_level import PartLevel
 from modules.networks.normalisation import Normalise
 from modules.networks.part_bypass import SeparableConv
@@ -48,7 +49,7 @@ class DeepLabSegmenter(nn.Module):
         num_classes: K + 1.
 
     Raises:
-        ValueError: if the package is missing or knows no such encoder.
+        UserError: if the package is missing or knows no such encoder.
     """
 
     def __init__(self, architecture: str, num_classes: int) -> None:
@@ -56,13 +57,13 @@ class DeepLabSegmenter(nn.Module):
         try:
             import segmentation_models_pytorch as smp
         except ImportError:
-            raise ValueError(
+            raise UserError(
                 "segmenter: deeplabv3plus needs a package: pip install segmentation-models-pytorch"
             ) from None
         try:
             whole = smp.DeepLabV3Plus(architecture, encoder_weights=None, classes=num_classes)
         except KeyError as error:
-            raise ValueError(f"DeepLabV3+ has no encoder '{architecture}' ({error})") from None
+            raise UserError(f"DeepLabV3+ has no encoder '{architecture}' ({error})") from None
         self.body, self.decoder = whole.encoder, whole.decoder
         self.out_channels = int(whole.segmentation_head[0].in_channels)
         self.head = nn.Conv2d(self.out_channels, num_classes, 1, bias=False)

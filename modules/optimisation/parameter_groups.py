@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from datamodules.files.errors import UserError
+
 UNDECAYED = ("relative_position_bias_table", "absolute_pos_embed", "pos_embed", "cls_token")
 
 
@@ -24,14 +26,14 @@ def parameter_groups(network: Any, layer_decay: float, decay_norms: bool) -> lis
         Groups with `params`, `lr_scale` and, where it is 0, `weight_decay`.
 
     Raises:
-        ValueError: if `layer_decay` is out of range or the network tells no layers.
+        UserError: if `layer_decay` is out of range or the network tells no layers.
     """
     if not 0 < layer_decay <= 1:
-        raise ValueError(f"layer_decay {layer_decay} is not in (0, 1]")
+        raise UserError(f"layer_decay {layer_decay} is not in (0, 1]")
     layers: dict[str, int] = {}
     if layer_decay < 1:
         if not hasattr(network, "layer_ids"):
-            raise ValueError(
+            raise UserError(
                 f"{type(network).__name__} tells no layers of its backbone: set layer_decay to 1"
             )
         layers = network.layer_ids()

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
+
 # Where a part network of ours keeps its backbone.
 BACKBONES = ("recogniser.network.", "segmenter.body.")
 
@@ -46,7 +48,7 @@ def find_weights(
         levels: how many blocks the network supervises, for the order of released bypass layers.
 
     Raises:
-        ValueError: if the file holds two different networks or no proper normalisation.
+        UserError: if the file holds two different networks or no proper normalisation.
     """
     plain = {name.replace("_orig_mod.", ""): value for name, value in state.items()}
     ours = {name.removeprefix("network."): value for name, value in plain.items()}
@@ -116,7 +118,7 @@ def _plain(state: dict[str, Tensor], backbone: nn.Module, source: str) -> FoundW
             found.backbone[name.removeprefix(prefix)] = value
         elif twin is not None:
             if twin.shape != value.shape or not torch.equal(twin, value):
-                raise ValueError(
+                raise UserError(
                     f"{source} holds two different networks ({name} is not {prefix}"
                     f"{matches[name]}): save the state dict of one of them in a file of its own"
                 )
@@ -152,9 +154,9 @@ def _take_normalisation(
         return None
     mean, std_values = found[0]
     if any(other != found[0] for other in found):
-        raise ValueError(f"{source} holds normalisations that differ: {found[0]} and {found[1]}")
+        raise UserError(f"{source} holds normalisations that differ: {found[0]} and {found[1]}")
     if not all(0 <= value <= 1 for value in mean) or not all(0 < v <= 1 for v in std_values):
-        raise ValueError(
+        raise UserError(
             f"{source} normalises by mean {mean} and std {std_values}, which are not of pixels in "
             "[0, 1]: give the network's weights alone"
         )

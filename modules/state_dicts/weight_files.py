@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from datamodules.files.errors import MissingInputError, UserError
+
 # Keys under which training codes keep their state dict, averaged weights first.
 WRAPPINGS = (
     "state_dict_ema",
@@ -48,21 +50,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     With `EMAWeightAveraging` the `state_dict` of a Lightning checkpoint is the average.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged or needs code of its author to be read.
+        MissingInputError: if there is no such file.
+        UserError: if the file is damaged or needs code of its author to be read.
     """
     try:
         with torch.serialization.safe_globals(_PLAIN_CLASSES):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise FileNotFoundError(f"weights {path} do not exist: train or export them") from None
+        raise MissingInputError(f"weights {path} do not exist: train or export them") from None
     except pickle.UnpicklingError as error:
         foreign = re.search(
             r"(?:Unsupported (?:global|class)[^.]*?|GLOBAL) ([\w.]+\.\w+)", str(error)
         )
         if foreign is None:
             raise _unreadable(path, error) from None
-        raise ValueError(
+        raise UserError(
             f"{path} holds {foreign[1]}, an object that only code of its author could read: where "
             "you trust it, save its state dict alone in a file of its own"
         ) from None
@@ -76,8 +78,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     The usual wrappings are undone; of several state dicts the averaged one is taken.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged or holds no state dict.
+        MissingInputError: if there is no such file.
+        UserError: if the file is damaged or holds no state dict.
     """
     if path.suffix == ".safetensors" and path.is_file():
         try:
@@ -86,7 +88,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             raise _unreadable(path, error) from None
     state = _state_dict(load_checkpoint(path))
     if state is None:
-        raise ValueError(f"{path} holds no state dict: give a checkpoint or a weight file")
+        raise UserError(f"{path} holds no state dict: give a checkpoint or a weight file")
     return state
 
 
@@ -99,7 +101,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
         source: what the tensors come from, for the message.
 
     Raises:
-        ValueError: listing missing, leftover and wrongly shaped tensors.
+        UserError: listing missing, leftover and wrongly shaped tensors.
     """
     wanted = network.state_dict()
     problems = {
@@ -113,7 +115,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
     }
     found = [f"{what}: {shortened(names)}" for what, names in problems.items() if names]
     if found:
-        raise ValueError(f"{source} does not fit {type(network).__name__}; {'; '.join(found)}")
+        raise UserError(f"{source} does not fit {type(network).__name__}; {'; '.join(found)}")
     network.load_state_dict(state)
 
 
@@ -135,6 +137,6 @@ def _state_dict(content: Any) -> dict[str, Tensor] | None:
     return None
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
+def _unreadable(path: Path, error: Exception) -> UserError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ValueError(f"{path} holds no readable weights ({reason}): export it anew")
+    return UserError(f"{path} holds no readable weights ({reason}): export it anew")

@@ -11,6 +11,7 @@ import timm
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
+from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.normalisation import Normalised
 from modules.networks.part_network import PartNetwork
 from modules.state_dicts.foreign_names import find_weights
@@ -39,7 +40,7 @@ def export_network(
         regions: bool `(num_objects, K + 1)`, which mask classes occur on which object.
 
     Raises:
-        ValueError: if `network` is not what the options build.
+        UserError: if `network` is not what the options build.
     """
     recogniser = network.deployed()
     if recogniser is None:
@@ -85,7 +86,7 @@ def export_timm(
         image_size: side of the square input, pixels.
 
     Raises:
-        ValueError: if `network` is not what the arguments build.
+        UserError: if `network` is not what the arguments build.
     """
     plain = timm.create_model(
         architecture, pretrained=False, num_classes=num_classes, **dict(model_args)
@@ -124,8 +125,8 @@ def load_classifier(model: Path) -> Normalised | DeployedPartNetwork:
             taken, not those of a bypass that exists for training alone.
 
     Raises:
-        FileNotFoundError: if there is no such model.
-        ValueError: if a file is damaged or its weights are not those of the network.
+        MissingInputError: if there is no such model.
+        UserError: if a file is damaged or its weights are not those of the network.
     """
     folder, weights = locate(model)
     if not (folder / "config.json").is_file():
@@ -134,7 +135,7 @@ def load_classifier(model: Path) -> Normalised | DeployedPartNetwork:
         network = timm.create_model(f"local-dir:{folder}", pretrained=False)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         message = f"{folder / 'config.json'} describes no timm network ({error})"
-        raise ValueError(message) from error
+        raise UserError(message) from error
     found = find_weights(read_state(weights), network, str(weights))
     others = {n: v for n, v in found.parts.items() if not n.startswith("bypass.")}
     load_strictly(network, found.backbone | others, str(weights))
@@ -150,23 +151,23 @@ def locate(model: Path) -> tuple[Path, Path]:
         model: as for `load_classifier`.
 
     Raises:
-        FileNotFoundError: if one of them is missing; the message says what to do.
+        MissingInputError: if one of them is missing; the message says what to do.
     """
     mend = "train one with `make stage3-mpm`, or set MODEL= to a run folder, timm folder or file"
     if not model.exists():
-        raise FileNotFoundError(f"model {model} does not exist: {mend}")
+        raise MissingInputError(f"model {model} does not exist: {mend}")
     places = [model.parent, model.parent.parent / "export"]
     if model.is_dir():
         places = [model / "export", model]
     described = [place for place in places if any((place / n).is_file() for n in DESCRIPTIONS)]
     if not described:
         looked = " or ".join(str(place / DESCRIPTIONS[0]) for place in places)
-        raise FileNotFoundError(f"model {model} has no {looked}: {mend}")
+        raise MissingInputError(f"model {model} has no {looked}: {mend}")
     folder = described[0]
     files = [folder / name for name in WEIGHT_FILES] if model.is_dir() else [model]
     weights = next((file for file in files if file.is_file()), None)
     if weights is None:
-        raise FileNotFoundError(f"{folder} has none of {', '.join(WEIGHT_FILES)}: {mend}")
+        raise MissingInputError(f"{folder} has none of {', '.join(WEIGHT_FILES)}: {mend}")
     return folder, weights
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from datamodules.files.errors import UserError
 from modules.networks.normalisation import Normalised
 from modules.networks.part_network import BypassNetwork, PartNetwork
 from modules.networks.structures import build_network
@@ -41,8 +42,8 @@ def open_classifier(source: ClassifierSource) -> tuple[nn.Module, str, str]:
         The network, a SHA-256 in hexadecimal of its weights and description, and its name.
 
     Raises:
-        FileNotFoundError: if there is no such model.
-        ValueError: if it cannot be built or its weights do not fit.
+        MissingInputError: if there is no such model.
+        UserError: if it cannot be built or its weights do not fit.
     """
     if isinstance(source, nn.Module):
         digest = hashlib.sha256(type(source).__qualname__.encode())
@@ -65,23 +66,23 @@ def with_parts(source: ClassifierSource, classifier: nn.Module) -> PartNetwork:
         classifier: what it gave back.
 
     Raises:
-        ValueError: if the model has no parts; the message says why.
+        UserError: if the model has no parts; the message says why.
     """
     if isinstance(classifier, PartNetwork):
         return classifier
     if isinstance(classifier, DeployedPartNetwork):
         return classifier.network
     if not isinstance(source, str | Path):
-        raise ValueError("a model given by its class has no part branch that is known")
+        raise UserError("a model given by its class has no part branch that is known")
     path = Path(source)
     file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
     if not file.is_file() or file.suffix != ".ckpt" or not isinstance(classifier, Normalised):
-        raise ValueError(f"{source} keeps no bypass: give the run folder of a training with parts")
+        raise UserError(f"{source} keeps no bypass: give the run folder of a training with parts")
     checkpoint = load_checkpoint(file)
     state = {name.removeprefix("network."): v for name, v in checkpoint["state_dict"].items()}
     head = state.get("bypass.heads.0.pointwise.weight")
     if head is None:
-        raise ValueError(f"{file} was trained without part supervision")
+        raise UserError(f"{file} was trained without part supervision")
     options = checkpoint["hyper_parameters"]
     regions = torch.ones(classifier.num_classes, head.shape[0], dtype=torch.bool)
     known = {name: options[name] for name in HYPER_PARAMETERS if name in options}
@@ -97,7 +98,7 @@ def with_parts(source: ClassifierSource, classifier: nn.Module) -> PartNetwork:
         not value.equal(deployed[name])
         for name, value in network.recogniser.network.state_dict().items()
     ):
-        raise ValueError(f"{file} holds other weights than the export beside it: export it anew")
+        raise UserError(f"{file} holds other weights than the export beside it: export it anew")
     return network.eval()
 
 
@@ -105,16 +106,16 @@ def _by_class(source: dict[str, Any]) -> tuple[nn.Module, str, str]:
     unknown = [name for name in source if name not in KEYS]
     class_path = str(source.get("class_path"))
     if unknown or "class_path" not in source:
-        raise ValueError(f"a model by its class has {', '.join(KEYS)}, not {', '.join(source)}")
+        raise UserError(f"a model by its class has {', '.join(KEYS)}, not {', '.join(source)}")
     if ("mean" in source) != ("std" in source):
-        raise ValueError(f"{class_path}: give both mean and std, or none if it normalises")
+        raise UserError(f"{class_path}: give both mean and std, or none if it normalises")
     module, _, name = class_path.rpartition(".")
     try:
         made = getattr(importlib.import_module(module), name)(**source.get("init_args") or {})
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ValueError(f"no network can be made of {class_path} ({error})") from None
+        raise UserError(f"no network can be made of {class_path} ({error})") from None
     if not isinstance(made, nn.Module):
-        raise ValueError(f"{class_path} makes a {type(made).__name__}, not a torch.nn.Module")
+        raise UserError(f"{class_path} makes a {type(made).__name__}, not a torch.nn.Module")
     digest = hashlib.sha256()
     if source.get("weights") is not None:
         file = Path(source["weights"])

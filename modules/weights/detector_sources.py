@@ -7,6 +7,7 @@ from typing import Any
 import timm
 from torch import nn
 
+from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.normalisation import Normalised
 from modules.weights.classifier_folder import load_classifier, locate
 
@@ -17,11 +18,11 @@ def checkpoint_of(weights: Path) -> Path:
     """The checkpoint of a run folder, or the file itself.
 
     Raises:
-        FileNotFoundError: if there is none.
+        MissingInputError: if there is none.
     """
     file = weights / "checkpoints" / "best.ckpt" if weights.is_dir() else weights
     if not file.is_file():
-        raise FileNotFoundError(
+        raise MissingInputError(
             f"weights {file} do not exist: train a detector with `make downstream-detection`"
         )
     return file
@@ -42,19 +43,19 @@ def open_backbone(
         input in [0, 1] pixel units.
 
     Raises:
-        FileNotFoundError: if there is no such model.
-        ValueError: if it is no plain network of timm.
+        MissingInputError: if there is no such model.
+        UserError: if it is no plain network of timm.
     """
     if checkpoint is not None:
         described = checkpoint["description"]
     elif source is None:
         described = random | {"mean": list(MEAN), "std": list(STD)}
         if not timm.is_model(described["architecture"]):
-            raise ValueError(f"timm has no network '{described['architecture']}'")
+            raise UserError(f"timm has no network '{described['architecture']}'")
     else:
         classifier = load_classifier(source)
         if not isinstance(classifier, Normalised):
-            raise ValueError(f"backbone {source} is no plain network of timm: export one of MPM")
+            raise UserError(f"backbone {source} is no plain network of timm: export one of MPM")
         config = json.loads((locate(source)[0] / "config.json").read_text())
         return classifier.network, {
             "architecture": config["architecture"],

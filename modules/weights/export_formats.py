@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
+
 INPUT = (
     "images: float32, (batch, 3, {size}, {size}), RGB, values in [0, 1]; "
     "the normalisation is part of the network"
@@ -30,7 +32,7 @@ def export_onnx(
         The largest difference of a logit.
 
     Raises:
-        ValueError: if packages are missing, the network cannot be written, or logits differ by
+        UserError: if packages are missing, the network cannot be written, or logits differ by
             more than `TOLERANCE`, or that share of the largest logit where it is above 1.
     """
     try:
@@ -38,7 +40,7 @@ def export_onnx(
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"ONNX needs a package ({error.name}): pip install onnx onnxruntime onnxscript"
         ) from None
     partial = path.with_name(f".{path.name}.partial")
@@ -54,7 +56,7 @@ def export_onnx(
             verbose=False,
         )
     except torch.onnx.OnnxExporterError as error:
-        raise ValueError(f"this network has no ONNX form ({str(error).splitlines()[0]})") from error
+        raise UserError(f"this network has no ONNX form ({str(error).splitlines()[0]})") from error
     assert program is not None
     model = program.model_proto
     onnx.helper.set_model_props(model, _described(image_size, metadata))
@@ -99,7 +101,7 @@ def _compared(
         scale = max(scale, logits.abs().max().item())
     if not difference <= TOLERANCE * max(1.0, scale):
         partial.unlink()
-        raise ValueError(
+        raise UserError(
             f"{path.name} gives other logits than the network, by {difference:.2g} where the "
             f"largest is {scale:.3g}"
         )

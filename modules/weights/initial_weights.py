@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
 from modules.networks.part_network import BypassNetwork, PartNetwork
 from modules.state_dicts.foreign_names import FoundWeights, classifier_names, find_weights
 from modules.state_dicts.weight_files import load_strictly, read_state, shortened
@@ -42,8 +43,8 @@ def load_initial_weights(
         What was not simply loaded, a line each.
 
     Raises:
-        FileNotFoundError: if there are no such weights.
-        ValueError: if they are damaged or not those of the network.
+        MissingInputError: if there are no such weights.
+        UserError: if they are damaged or not those of the network.
     """
     path = _weight_file(weights)
     backbone = network.backbone()
@@ -106,7 +107,7 @@ def _fit_classifier(
         f"{name} {_shape(found.backbone, name)} instead of {_shape(own, name)}" for name in wanted
     )
     if not fresh_classifier:
-        raise ValueError(
+        raise UserError(
             f"{source} is of another number of classes ({mismatch}): train_only_new, the epoch of "
             "head alignment, starts with a fresh classifier"
         )
@@ -144,7 +145,7 @@ def _normalisation_beside(path: Path) -> tuple[list[float], list[float]] | None:
             except FileNotFoundError:
                 continue
             except ValueError as error:
-                raise ValueError(f"{file}, beside the weights, is damaged ({error})") from None
+                raise UserError(f"{file}, beside the weights, is damaged ({error})") from None
             config = content.get("pretrained_cfg", content)
             if "mean" in config and "std" in config:
                 return list(config["mean"]), list(config["std"])

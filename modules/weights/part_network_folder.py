@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
 from modules.networks.normalisation import Normalise
 from modules.networks.part_network import PartNetwork
 from modules.networks.structures import build_network
@@ -67,7 +68,7 @@ def export_part_network(
         image_size: side of the square input, pixels.
 
     Raises:
-        ValueError: if `network` is not what the arguments build.
+        UserError: if `network` is not what the arguments build.
     """
     normalise = find_normalisation(network)
     known = inspect.signature(build_network).parameters.keys() - {"regions"}
@@ -87,7 +88,7 @@ def write_part_network(deployed: DeployedPartNetwork, folder: Path) -> None:
     """Writes a part network with its description; see `export_part_network`.
 
     Raises:
-        ValueError: if the network is not what the description builds.
+        UserError: if the network is not what the description builds.
     """
     text = json.dumps(deployed.description, indent=1)
     # safetensors takes no channels-last tensors
@@ -119,13 +120,13 @@ def load_part_network(
         source: what they come from, for messages.
 
     Raises:
-        ValueError: if the description is damaged or the weights are not those of the network.
+        UserError: if the description is damaged or the weights are not those of the network.
     """
     path = folder / DESCRIPTION
     try:
         deployed = _build(json.loads(path.read_text()))
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"{path} describes no part network ({error}): export it anew") from error
+        raise UserError(f"{path} describes no part network ({error}): export it anew") from error
     names = {name.removeprefix("network."): value for name, value in state.items()}
     load_strictly(deployed.network, names, source)
     return deployed.eval()
@@ -140,7 +141,7 @@ def set_normalisation(network: nn.Module, mean: Sequence[float], std: Sequence[f
     """Changes the mean and std, in [0, 1] pixel units, by which a network normalises images.
 
     Raises:
-        ValueError: if they have other lengths than images have channels, or std is not positive.
+        UserError: if they have other lengths than images have channels, or std is not positive.
     """
     normalise, wanted = find_normalisation(network), Normalise(mean, std)
     normalise.mean.copy_(wanted.mean)

@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 from scipy.optimize import linear_sum_assignment
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.errors import UserError
 from datamodules.masks.part_labels import ImageParts
 
 
@@ -87,10 +88,10 @@ def compare_images(a: ImageParts, b: ImageParts) -> ImageAgreement:
     """Compares two annotations of one image.
 
     Raises:
-        ValueError: if they state different image sizes.
+        UserError: if they state different image sizes.
     """
     if (a.height, a.width) != (b.height, b.width):
-        raise ValueError(
+        raise UserError(
             f"{a.key} is {a.height}x{a.width} in one annotation and {b.height}x{b.width} in the "
             "other (height x width): they are of different images"
         )
@@ -123,7 +124,7 @@ def compare_objects(
         One record an object, by name, and a line for each image that could not be compared.
 
     Raises:
-        ValueError: if no object category is annotated by both.
+        UserError: if no object category is annotated by both.
     """
     by_label: list[dict[int, dict[str, ImageParts]]] = [defaultdict(dict), defaultdict(dict)]
     for side, images in enumerate(annotations):
@@ -158,7 +159,7 @@ def compare_objects(
             )
         )
     if not objects:
-        raise ValueError(
+        raise UserError(
             "no object category is annotated by both: give folders whose json/ files have the "
             "same names (an import of PartImageNet needs --naming object)"
         )

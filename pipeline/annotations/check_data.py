@@ -22,6 +22,7 @@ from rich.table import Table
 
 from datamodules.annotations.problems import KINDS
 from datamodules.annotations.reports import ObjectReport
+from datamodules.files.errors import UserError
 from pipeline.annotations.survey import survey
 from pipeline.runs.error_exit import error_exit
 
@@ -50,8 +51,8 @@ def check_data(
         One report an object category, those of val after those of train.
 
     Raises:
-        FileNotFoundError: if a folder is missing or empty.
-        ValueError: if `fix` is not empty or lies within the source.
+        MissingInputError: if a folder is missing or empty.
+        UserError: if `fix` is not empty or lies within the source.
     """
     sources = [folder for folder in (pinpp, pinpp_val) if folder is not None]
     with _staged(fix, sources) as staging:
@@ -78,9 +79,9 @@ def _staged(target: Path | None, sources: Sequence[Path]) -> Iterator[Path | Non
         return
     for source in sources:
         if target.resolve().is_relative_to(source.resolve()):
-            raise ValueError(f"--fix {target} lies within {source}: name a folder outside of it")
+            raise UserError(f"--fix {target} lies within {source}: name a folder outside of it")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"--fix {target} is not an empty folder: name another or empty it")
+        raise UserError(f"--fix {target} is not an empty folder: name another or empty it")
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -154,7 +155,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"cleaned copy in {given.fix}: set PINPP to it")
     if given.json is not None:
         # brings all of Lightning in, which the checking processes do not need
-        from pipeline.runs.stage_outputs import write_json
+        from datamodules.files.json_files import write_json
 
         write_json(given.json, outcome)
     return int(outcome["affects_training"])

@@ -16,6 +16,8 @@ from rich.table import Table
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.files.errors import UserError
+from datamodules.files.json_files import write_json
 from datamodules.images.imagenet_folder import read_image
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
@@ -24,7 +26,6 @@ from pipeline.drawing.palette import PALETTE, part_colours
 from pipeline.drawing.part_overlays import legend_of, show_parts
 from pipeline.report.build import data_uri
 from pipeline.runs.error_exit import error_exit
-from pipeline.runs.stage_outputs import write_json
 
 SIDE = 240  # longer side of a gallery picture in pixels
 
@@ -45,8 +46,8 @@ def compare_annotations(
         The content of `comparison.json`.
 
     Raises:
-        FileNotFoundError: if a folder is missing.
-        ValueError: if an annotation file is broken or no object category is annotated by both.
+        MissingInputError: if a folder is missing.
+        UserError: if an annotation file is broken or no object category is annotated by both.
     """
     vocabularies = PartVocabulary.from_pinpp(a, imagenet), PartVocabulary.from_pinpp(b, imagenet)
     annotations = _annotated(a, vocabularies[0]), _annotated(b, vocabularies[1])
@@ -155,7 +156,7 @@ def _pictures(
             pixels = np.asarray(read_image(imagenet / "train" / parts.key))
             mask = composite(parts, vocabulary.inclusions)
             if pixels.shape[:2] != mask.shape:
-                raise ValueError(f"{parts.key} is {pixels.shape[:2]}, annotated as {mask.shape}")
+                raise UserError(f"{parts.key} is {pixels.shape[:2]}, annotated as {mask.shape}")
             if common and not pictures:
                 pictures.append(data_uri(show_parts(pixels, None, palette, SIDE)))
             pictures.append(data_uri(show_parts(pixels, mask, palette, SIDE)))

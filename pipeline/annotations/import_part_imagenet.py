@@ -19,9 +19,11 @@ from datamodules.annotations.part_imagenet import (
     super_categories,
 )
 from datamodules.annotations.pinpp_writer import write_pinpp
+from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.json_files import write_json
 from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
 from pipeline.runs.error_exit import error_exit
-from pipeline.runs.stage_outputs import sha256, write_json
+from pipeline.runs.stage_outputs import sha256
 
 SHOWN_PROBLEMS = 5
 
@@ -53,13 +55,13 @@ def import_part_imagenet(
         hashes of the sources.
 
     Raises:
-        FileNotFoundError: if a source or `imagenet/train` does not exist.
-        ValueError: if a source is damaged, `out` holds something, or nothing is left to write.
+        MissingInputError: if a source or `imagenet/train` does not exist.
+        UserError: if a source is damaged, `out` holds something, or nothing is left to write.
     """
     if imagenet is not None and not (imagenet / "train").is_dir():
-        raise FileNotFoundError(f"{imagenet / 'train'} is not a folder: set --imagenet")
+        raise MissingInputError(f"{imagenet / 'train'} is not a folder: set --imagenet")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is not an empty folder: give another one or remove it")
+        raise UserError(f"{out} is not an empty folder: give another one or remove it")
     images, problems = read_part_imagenet([*sources, *val])
     if imagenet is not None:
         train = imagenet / "train"
@@ -72,7 +74,7 @@ def import_part_imagenet(
         images, strays = group_by_super_category(images)
         problems += strays
     if not images:
-        raise ValueError(f"nothing to import; the first problem: {(problems or ['no image'])[0]}")
+        raise UserError(f"nothing to import; the first problem: {(problems or ['no image'])[0]}")
     summary = {
         "naming": naming,
         "objects": len({image.object_name for image in images}),
@@ -118,7 +120,7 @@ def _link_images(imagenet: Path, groups: dict[str, str], out: Path) -> None:
                 try:
                     os.symlink(path, target / path.name)
                 except FileExistsError:
-                    raise ValueError(
+                    raise UserError(
                         f"{path}: another image of {group} has this name: rename one"
                     ) from None
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from datamodules.files.errors import UserError
 from datamodules.images.imagenet_folder import list_objects
 from datamodules.images.resized_store import Settings, claim, finish, resize_object
 from pipeline.runs.error_exit import error_exit
@@ -34,12 +35,12 @@ def resize_images(
         How many copies there are, and what is wrong with images that have none.
 
     Raises:
-        FileNotFoundError: if there are no images.
-        ValueError: if `out` cannot be used.
+        MissingInputError: if there are no images.
+        UserError: if `out` cannot be used.
     """
     objects = list_objects(imagenet)
     if out.resolve().is_relative_to(imagenet.resolve()):
-        raise ValueError(f"--out {out} lies within {imagenet}: name a folder outside of it")
+        raise UserError(f"--out {out} lies within {imagenet}: name a folder outside of it")
     claim(out, settings)
     tasks = [(imagenet / "train", out, name) for name in objects]
     workers = workers or len(os.sched_getaffinity(0))

@@ -155,7 +155,7 @@ def main(args: Sequence[str] | None = None) -> None:
     figures = statistics(reports)
     print_tables(figures, Console())
     # brings all of Lightning in, which the counting processes do not need
-    from pipeline.runs.stage_outputs import write_json
+    from datamodules.files.json_files import write_json
 
     published = {
         "source": PAPER,

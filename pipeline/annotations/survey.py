@@ -21,6 +21,7 @@ from rich.progress import (
 from datamodules.annotations.files import read_discarded
 from datamodules.annotations.problems import Problem
 from datamodules.annotations.reports import ObjectJob, ObjectReport, report_object
+from datamodules.files.errors import MissingInputError, UserError
 from datamodules.images.imagenet_folder import list_objects
 
 
@@ -48,13 +49,13 @@ def survey(
         workers: processes; None takes one a core, 1 or less stays in this one.
 
     Raises:
-        FileNotFoundError: if a folder is missing or empty.
-        ValueError: if a worker process was killed.
+        MissingInputError: if a folder is missing or empty.
+        UserError: if a worker process was killed.
     """
     objects = frozenset(list_objects(imagenet))
     files = {file.stem for file in (pinpp / "json").glob("*.json")}
     if not files:
-        raise FileNotFoundError(
+        raise MissingInputError(
             f"{pinpp / 'json'} holds no annotation files: set PINPP to the folder that "
             "holds json/ and including/"
         )
@@ -131,7 +132,7 @@ def _run(jobs: Sequence[ObjectJob], workers: int) -> list[ObjectReport]:
                 if executor is not None:
                     executor.shutdown(wait=False, cancel_futures=True)
     except BrokenProcessPool:
-        raise ValueError(
+        raise UserError(
             "a checking process was killed, most likely for memory: give fewer --workers"
         ) from None
     return reports

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from datamodules.annotations.pinpp_subset import link_annotations
+from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.json_files import write_json
 from datamodules.images.image_matching import find_origins
 from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
 from datamodules.images.tiny_imagenet import TinyImageNet
 from pipeline.runs.error_exit import error_exit
 from pipeline.runs.process_map import work_through
-from pipeline.runs.stage_outputs import write_json
 
 MATCHING = 1  # raise it when matches come out differently
 
@@ -80,8 +81,8 @@ def build_t_pinpp(
         workers: processes.
 
     Raises:
-        FileNotFoundError: if a folder or image is missing.
-        ValueError: if `out` exists, an image cannot be decoded or too many have no origin.
+        MissingInputError: if a folder or image is missing.
+        UserError: if `out` exists, an image cannot be decoded or too many have no origin.
     """
     sources = TinyImageNet.read(tiny)
     names = list(sources.train)
@@ -120,7 +121,7 @@ def build_t_pinpp(
     }
     if len(unmatched) > max_unmatched * total:
         write_json(partial / "report.json", report)
-        raise ValueError(
+        raise UserError(
             f"{len(unmatched)} of {total} val images of {tiny} have no origin in "
             f"{imagenet / 'train'}, see {partial / 'report.json'}: complete the folder or allow "
             "more with --max-unmatched"
@@ -154,8 +155,8 @@ def build_original(tiny: Path, out: Path, *, pinpp: Path | None = None) -> dict[
         The report: counts of images and annotation files.
 
     Raises:
-        FileNotFoundError: if a folder or image is missing.
-        ValueError: if `out` exists.
+        MissingInputError: if a folder or image is missing.
+        UserError: if `out` exists.
     """
     sources = TinyImageNet.read(tiny)
     partial = _begun(out)
@@ -174,7 +175,7 @@ def build_original(tiny: Path, out: Path, *, pinpp: Path | None = None) -> dict[
 def _begun(out: Path) -> Path:
     """The folder to build in, with what an earlier run matched and nothing else."""
     if out.exists():
-        raise ValueError(f"{out} exists: give another folder or remove it")
+        raise UserError(f"{out} exists: give another folder or remove it")
     partial = out.absolute().parent / f".{out.name}.partial"
     partial.mkdir(parents=True, exist_ok=True)
     for name in ("imagenet", "pinpp"):
@@ -189,7 +190,7 @@ def _photographs(split: Path, names: Sequence[str]) -> dict[str, list[Path]]:
         files = folder.iterdir() if folder.is_dir() else ()
         found[name] = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
         if not found[name]:
-            raise FileNotFoundError(f"{folder} holds no images, but {name} is in Tiny-ImageNet")
+            raise MissingInputError(f"{folder} holds no images, but {name} is in Tiny-ImageNet")
     return found
 
 

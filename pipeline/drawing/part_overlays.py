@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.errors import UserError
 from pipeline.drawing.palette import PALETTE, part_colours
 from pipeline.drawing.samples import Sample, pick_samples
 
@@ -55,10 +56,10 @@ def overlay(
         uint8 (H, W, 3), a new array.
 
     Raises:
-        ValueError: If image and mask differ in size.
+        UserError: If image and mask differ in size.
     """
     if image.shape[:2] != mask.shape:
-        raise ValueError(f"mask {mask.shape} does not fit image {image.shape[:2]}")
+        raise UserError(f"mask {mask.shape} does not fit image {image.shape[:2]}")
     grey = GREY_FLOOR + (1 - GREY_FLOOR / 255) * (image @ LUMA)[..., None]
     blended = (1 - alpha) * grey + alpha * colours[mask]
     painted = np.where(mask[..., None] > 0, blended.round().astype(np.uint8), image)
@@ -206,15 +207,15 @@ def write_overview(
         `out`.
 
     Raises:
-        FileNotFoundError: If a folder is missing.
-        ValueError: If there is no annotated image to show.
+        MissingInputError: If a folder is missing.
+        UserError: If there is no annotated image to show.
     """
     vocabulary = PartVocabulary.from_pinpp(pinpp, imagenet)
     samples = pick_samples(
         imagenet, pinpp, vocabulary, labels, num_objects=num_images, unannotated=0
     )
     if not samples:
-        raise ValueError(f"{pinpp}: no annotated image to show; is json/ empty?")
+        raise UserError(f"{pinpp}: no annotated image to show; is json/ empty?")
     colours = part_colours(vocabulary)
     out.parent.mkdir(parents=True, exist_ok=True)
     for side in (192, 160, 144, 128, 112, 96, 80, 64):

@@ -107,8 +107,8 @@ def pick_samples(
         Samples, grouped by object; unreadable images are left out.
 
     Raises:
-        FileNotFoundError: If a folder is missing.
-        ValueError: If an annotation file is broken.
+        MissingInputError: If a folder is missing.
+        UserError: If an annotation file is broken.
     """
     train = imagenet / "train"
     annotations = read_annotations(pinpp, vocabulary, train)

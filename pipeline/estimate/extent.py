@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 
+from datamodules.files.errors import UserError
 from modules.mpm import MPM
 
 
@@ -47,7 +48,7 @@ def images_a_device(trainer: Any, per_epoch: int, per_step: int, devices: int) -
         devices: that share an epoch.
 
     Raises:
-        ValueError: if the run never ends.
+        UserError: if the run never ends.
     """
     limits = []
     if trainer.max_steps and trainer.max_steps > 0:
@@ -55,5 +56,5 @@ def images_a_device(trainer: Any, per_epoch: int, per_step: int, devices: int) -
     if trainer.max_epochs and trainer.max_epochs > 0:
         limits.append(trainer.max_epochs * per_epoch / devices)
     if not limits:
-        raise ValueError("the run never ends: set trainer.max_epochs or trainer.max_steps")
+        raise UserError("the run never ends: set trainer.max_epochs or trainer.max_steps")
     return min(limits)

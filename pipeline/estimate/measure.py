@@ -14,7 +14,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.utils.data import DataLoader
 
-from datamodules.part_supervised import PartSupervisedData
+from datamodules.files.errors import UserError
+from datamodules.part_supervised import PartSupervisedDataModule
 from pipeline.cli import PipelineCLI
 from pipeline.estimate.clocks import StepClock, StepFlops
 from pipeline.estimate.extent import asked_devices, images_a_device, kinds_of_steps
@@ -146,13 +147,13 @@ def estimate(args: Sequence[str], devices: int | None = None, steps: int = 10) -
         steps: optimiser steps of each kind that are timed, at least 1; some more warm up.
 
     Raises:
-        ValueError: if the stage has no training, or an input is wrong.
-        FileNotFoundError: if an input is missing.
+        UserError: if the stage has no training, or an input is wrong.
+        MissingInputError: if an input is missing.
     """
     if tuple(args[1:2]) != ("fit",) or args[0] not in STAGES:
-        raise ValueError(f"estimates are for: {', '.join(f'{stage} fit' for stage in STAGES)}")
+        raise UserError(f"estimates are for: {', '.join(f'{stage} fit' for stage in STAGES)}")
     if steps < 1:
-        raise ValueError(f"steps={steps}: time at least 1 step")
+        raise UserError(f"steps={steps}: time at least 1 step")
     torch.set_float32_matmul_precision("high")
     with tempfile.TemporaryDirectory() as root:
         return _measure(EstimateCLI(args[0], list(args[1:])), devices, steps, root)
@@ -160,13 +161,13 @@ def estimate(args: Sequence[str], devices: int | None = None, steps: int = 10) -
 
 def _measure(cli: EstimateCLI, devices: int | None, steps: int, root: str) -> Estimate:
     trainer, data = cli.config_init[cli.subcommand].trainer, cli.datamodule
-    if isinstance(data, PartSupervisedData) and not data.composites.is_file():
+    if isinstance(data, PartSupervisedDataModule) and not data.composites.is_file():
         data.composites = Path(root) / "composites.arrow"
     data.prepare_data()
     data.setup("fit")
     loader = data.train_dataloader()
     if not len(loader):
-        raise ValueError(f"fewer training images than batch_size={loader.batch_size}: lower it")
+        raise UserError(f"fewer training images than batch_size={loader.batch_size}: lower it")
     per_epoch, batch_size = len(loader) * loader.batch_size, loader.batch_size
     batches, loader_speed = _read(loader, steps)
     devices = devices or asked_devices(trainer)

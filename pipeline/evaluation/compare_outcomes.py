@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.evaluation.attack_units import wilson_interval
+from datamodules.files.errors import UserError
+from datamodules.files.json_files import write_json
 from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes, threats_of
 from pipeline.runs.error_exit import error_exit
-from pipeline.runs.stage_outputs import write_json
 
 
 def compare(a: Outcomes, b: Outcomes) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def compare(a: Outcomes, b: Outcomes) -> dict[str, Any]:
         and the `p_value` of McNemar's exact test. Paired figures are those of the common images.
 
     Raises:
-        ValueError: if both name their images and have none in common.
+        UserError: if both name their images and have none in common.
     """
     if not (a.robust and b.robust):
         gap, interval = unpaired_difference(b.right, b.total, a.right, a.total)
@@ -139,7 +140,7 @@ def _matched(a: Outcomes, b: Outcomes) -> list[tuple[bool, bool]]:
         first, second = _by_name(a), _by_name(b)
     common = sorted(first.keys() & second.keys())
     if not common:
-        raise ValueError(
+        raise UserError(
             f"{a.source} and {b.source} have no image in common: keys such as "
             f"{min(a.robust)} and {min(b.robust)}"
         )
@@ -188,8 +189,8 @@ def main(args: Sequence[str] | None = None) -> list[tuple[str, dict[str, Any]]]:
     Without `--threat`, two run folders are compared under all threats that both have.
 
     Raises:
-        FileNotFoundError: if a source does not exist.
-        ValueError: if a source cannot be read or the two have nothing in common.
+        MissingInputError: if a source does not exist.
+        UserError: if a source cannot be read or the two have nothing in common.
     """
     parser = argparse.ArgumentParser(prog="python -m pipeline.evaluation.compare_outcomes")
     what = "run folder, CSV / JSON / Parquet of key and robust, or AutoAttack log"
@@ -203,7 +204,7 @@ def main(args: Sequence[str] | None = None) -> list[tuple[str, dict[str, Any]]]:
     if given.threat is None and given.a.is_dir() and given.b.is_dir():
         names = [*(name for name in threats_of(given.a) if name in threats_of(given.b))]
         if not names:
-            raise ValueError(f"{given.a} and {given.b} have no threat in common: give --threat")
+            raise UserError(f"{given.a} and {given.b} have no threat in common: give --threat")
     rows = [
         (
             name or "",

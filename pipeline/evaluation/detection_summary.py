@@ -6,9 +6,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
+from datamodules.files.json_files import write_json
 from modules.downstream_detector import CLEAN, FIGURES, DownstreamDetector
 from pipeline.published import TABLE_S5, PublishedDetection
-from pipeline.runs.stage_outputs import write_json
 
 
 class DetectionSummary(Callback):

@@ -10,7 +10,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules.evaluation.attack_units import Z_95, wilson_interval
 from datamodules.evaluation.evaluation_sets import EvaluationSet
-from datamodules.generalisation import RECORD_SCHEMA, EvaluationUnit, GeneralisationSets
+from datamodules.files.errors import UserError
+from datamodules.files.json_files import write_json
+from datamodules.generalisation import RECORD_SCHEMA, EvaluationUnit, GeneralisationDataModule
 from modules.generalisation_evaluator import GeneralisationEvaluator
 from modules.weights.classifier_folder import fingerprint
 from pipeline.evaluation.records import (
@@ -19,7 +21,6 @@ from pipeline.evaluation.records import (
     joined_settings,
     write_record,
 )
-from pipeline.runs.stage_outputs import write_json
 
 
 class GeneralisationRecords(Callback):
@@ -34,7 +35,7 @@ class GeneralisationRecords(Callback):
         """Compares the settings with those of the records in the run folder.
 
         Raises:
-            ValueError: if the model, or the settings of a set that has records, differ.
+            UserError: if the model, or the settings of a set that has records, differ.
         """
         module, data = _parts(trainer, pl_module)
         path = Path(trainer.default_root_dir) / "records" / "settings.json"
@@ -131,7 +132,7 @@ def describe(row: dict[str, Any]) -> str:
     return accuracy_line(row)
 
 
-def _row(found: EvaluationSet, data: GeneralisationSets, root: Path) -> dict[str, Any]:
+def _row(found: EvaluationSet, data: GeneralisationDataModule, root: Path) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": found.name,
         "table": found.table,
@@ -158,13 +159,13 @@ def _row(found: EvaluationSet, data: GeneralisationSets, root: Path) -> dict[str
 
 def _parts(
     trainer: Trainer, pl_module: LightningModule
-) -> tuple[GeneralisationEvaluator, GeneralisationSets]:
+) -> tuple[GeneralisationEvaluator, GeneralisationDataModule]:
     data = trainer.datamodule  # type: ignore[attr-defined]
     if not isinstance(pl_module, GeneralisationEvaluator) or not isinstance(
-        data, GeneralisationSets
+        data, GeneralisationDataModule
     ):
-        raise ValueError(
-            "GeneralisationRecords needs GeneralisationEvaluator and GeneralisationSets, not "
+        raise UserError(
+            "GeneralisationRecords needs GeneralisationEvaluator and GeneralisationDataModule, not "
             f"{type(pl_module).__name__} and {type(data).__name__}: see configs/generalisation/"
         )
     return pl_module, data

@@ -22,6 +22,8 @@ from datamodules.evaluation.human_decisions import (
 )
 from datamodules.evaluation.human_stimuli import EXPERIMENTS
 from datamodules.evaluation.object_groups import human_categories
+from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.json_files import write_json
 from pipeline import published
 from pipeline.evaluation.human_consistency import (
     METRICS,
@@ -32,14 +34,13 @@ from pipeline.evaluation.human_consistency import (
 )
 from pipeline.evaluation.human_plots import draw_alignment
 from pipeline.runs.error_exit import error_exit
-from pipeline.runs.stage_outputs import write_json
 
 
 def read_people(folder: Path) -> dict[str, list[Decisions]]:
     """Decisions of the people in a folder: `subj` is `subject-...`, as released.
 
     Raises:
-        FileNotFoundError: if there are none.
+        MissingInputError: if there are none.
     """
     people = {
         name: [one for one in makers if one.subject.startswith("subject-")]
@@ -47,7 +48,7 @@ def read_people(folder: Path) -> dict[str, list[Decisions]]:
     }
     found = {name: group for name, group in people.items() if group}
     if not found:
-        raise FileNotFoundError(f"{folder} holds no decisions of people (subj: subject-01, ...)")
+        raise MissingInputError(f"{folder} holds no decisions of people (subj: subject-01, ...)")
     return found
 
 
@@ -66,8 +67,8 @@ def read_model(
         Decisions by experiment, and for the other experiments why there are none.
 
     Raises:
-        FileNotFoundError: if there are no decisions.
-        ValueError: if a folder holds several decision makers for one experiment.
+        MissingInputError: if there are no decisions.
+        UserError: if a folder holds several decision makers for one experiment.
     """
     if model.is_file():
         found = read_decisions_file(model)
@@ -79,14 +80,14 @@ def read_model(
             several = read_decisions(model)
             crowded = [name for name, makers in several.items() if len(makers) > 1]
             if crowded:
-                raise ValueError(
+                raise UserError(
                     f"{model / crowded[0]} holds {len(several[crowded[0]])} decision makers: give "
                     "each model a folder of its own"
                 )
             found = {name: makers[0] for name, makers in several.items()}
     found = {name: found[name] for name in EXPERIMENTS if name in found and name in people}
     if not found:
-        raise FileNotFoundError(
+        raise MissingInputError(
             f"{model} holds no decisions on the experiments: run `generalisation` with the "
             "stimuli folder (data.init_args.sources.din.init_args.folder), or give a CSV file"
         )
@@ -198,11 +199,11 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(args)
     if not given.humans.is_dir():
-        raise FileNotFoundError(f"{given.humans} is not a folder: give the human decisions")
+        raise MissingInputError(f"{given.humans} is not a folder: give the human decisions")
     people = read_people(given.humans)
     read = {_name(model): read_model(model, people) for model in given.model}
     if len(read) < len(given.model):
-        raise ValueError("two models have one name: give them from folders of different names")
+        raise UserError("two models have one name: give them from folders of different names")
     models = {name: found for name, (found, _) in read.items()}
     content = align(people, models, {name: missing for name, (_, missing) in read.items()})
     content["conditions"] = {name: list(CONDITIONS.get(name, ("",))) for name in people}

@@ -17,6 +17,7 @@ from itertools import combinations
 import numpy as np
 
 from datamodules.evaluation.human_decisions import Decisions
+from datamodules.files.errors import UserError
 
 METRICS = ("accuracy_difference", "observed_consistency", "error_consistency")
 
@@ -42,11 +43,11 @@ def compare_decisions(a: Decisions, b: Decisions) -> dict[str, dict[str, float]]
     """The three metrics by condition, for the conditions that count.
 
     Raises:
-        ValueError: if the two did not see the same images.
+        UserError: if the two did not see the same images.
     """
     if a.images != b.images or a.conditions != b.conditions or a.categories != b.categories:
         shared = len(set(a.images) & set(b.images))
-        raise ValueError(
+        raise UserError(
             f"{a.experiment}: {a.subject} and {b.subject} share {shared} of {len(a.images)} and "
             f"{len(b.images)} images, or differ in their conditions or categories: give decisions "
             "on exactly the images that people saw"
@@ -67,10 +68,10 @@ def human_alignment(people: Sequence[Decisions]) -> dict[str, float]:
     """The people of one experiment against each other: mean over conditions, then over pairs.
 
     Raises:
-        ValueError: if there are fewer than two people.
+        UserError: if there are fewer than two people.
     """
     if len(people) < 2:
-        raise ValueError(f"{people[0].experiment} has one person, pairs need two")
+        raise UserError(f"{people[0].experiment} has one person, pairs need two")
     pairs = combinations(people, 2)
     return _mean([_mean(list(compare_decisions(a, b).values())) for a, b in pairs])
 

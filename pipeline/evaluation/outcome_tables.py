@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from datamodules.files.errors import MissingInputError, UserError
+
 TRUE, FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
 
@@ -47,8 +49,8 @@ def read_outcomes(path: Path, threat: str | None = None, images: int | None = No
         images: number of images of a log that does not say it.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it holds no outcomes, or those of several threats and none is chosen.
+        MissingInputError: if there is no such file.
+        UserError: if it holds no outcomes, or those of several threats and none is chosen.
     """
     if path.is_dir():
         name = _choose(path, threat)
@@ -56,7 +58,7 @@ def read_outcomes(path: Path, threat: str | None = None, images: int | None = No
         rows = [row for file in files for row in pq.read_table(file).to_pylist()]
         return _by_key(f"{path} ({name})", ((row["key"], row["robust"]) for row in rows))
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: give a run folder, table or log")
+        raise MissingInputError(f"{path} does not exist: give a run folder, table or log")
     if path.suffix == ".parquet":
         return _by_key(str(path), _pairs(path, pq.read_table(path).to_pylist()))
     if path.suffix == ".csv":
@@ -66,7 +68,7 @@ def read_outcomes(path: Path, threat: str | None = None, images: int | None = No
         try:
             content = json.loads(path.read_text())
         except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error})") from None
+            raise UserError(f"{path} is no JSON ({error})") from None
         pairs = content.items() if isinstance(content, dict) else _pairs(path, content)
         return _by_key(str(path), pairs)
     return _read_log(path, images)
@@ -75,7 +77,7 @@ def read_outcomes(path: Path, threat: str | None = None, images: int | None = No
 def _records(run: Path) -> Path:
     folder = run if run.name == "records" else run / "records"
     if not folder.is_dir():
-        raise FileNotFoundError(f"{run} holds no records/: give a run folder of make evaluate")
+        raise MissingInputError(f"{run} holds no records/: give a run folder of make evaluate")
     return folder
 
 
@@ -85,7 +87,7 @@ def _choose(run: Path, threat: str | None) -> str:
     if threat is None and len(attacks) == 1:
         return attacks[0]
     if threat not in known:
-        raise ValueError(f"{run} has the threats {', '.join(known)}, not {threat}: choose --threat")
+        raise UserError(f"{run} has the threats {', '.join(known)}, not {threat}: choose --threat")
     return threat
 
 
@@ -93,7 +95,7 @@ def _pairs(path: Path, rows: Any) -> list[tuple[str, Any]]:
     try:
         return [(str(row["key"]), row["robust"]) for row in rows]
     except (KeyError, TypeError):
-        raise ValueError(f"{path} has no rows with the columns key and robust") from None
+        raise UserError(f"{path} has no rows with the columns key and robust") from None
 
 
 def _by_key(source: str, pairs: Iterable[tuple[str, Any]]) -> Outcomes:
@@ -101,12 +103,12 @@ def _by_key(source: str, pairs: Iterable[tuple[str, Any]]) -> Outcomes:
     for key, value in pairs:
         text = str(value).strip().lower()
         if text not in TRUE + FALSE:
-            raise ValueError(f"{source}: robust of {key} is '{value}', not true or false")
+            raise UserError(f"{source}: robust of {key} is '{value}', not true or false")
         if key in robust:
-            raise ValueError(f"{source}: {key} occurs twice")
+            raise UserError(f"{source}: {key} occurs twice")
         robust[key] = text in TRUE
     if not robust:
-        raise ValueError(f"{source} holds no outcomes")
+        raise UserError(f"{source} holds no outcomes")
     return Outcomes(source, sum(robust.values()), len(robust), robust)
 
 
@@ -119,11 +121,11 @@ def _read_log(path: Path, images: int | None) -> Outcomes:
     try:
         text = path.read_text()
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is neither a table nor a text log") from None
+        raise UserError(f"{path} is neither a table nor a text log") from None
     initial = re.search(r"initial accuracy: ([\d.]+)\s?%", text)
     shares = re.findall(r"robust accuracy(?: after [\w-]+)?: ([\d.]+)\s?%", text)
     if initial is None or not shares:
-        raise ValueError(
+        raise UserError(
             f"{path} is no AutoAttack log: it lacks 'initial accuracy: ...%' or "
             "'robust accuracy: ...%'"
         )
@@ -133,6 +135,6 @@ def _read_log(path: Path, images: int | None) -> Outcomes:
         )
         attacked = sum(int(number) for name, _, number in batches if name == batches[0][0])
         if not attacked or not float(initial[1]):
-            raise ValueError(f"{path} does not tell the number of images: give it")
+            raise UserError(f"{path} does not tell the number of images: give it")
         images = round(attacked * 100 / float(initial[1]))
     return Outcomes(str(path), round(float(shares[-1]) / 100 * images), images)

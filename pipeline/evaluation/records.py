@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from lightning.pytorch import Trainer
 
 from datamodules.files.atomic_files import written_whole
+from datamodules.files.errors import UserError
 from pipeline.runs.stage_outputs import config_differences
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -30,7 +31,7 @@ def joined_settings(path: Path, settings: dict[str, Any], parts: str, mend: str)
         The settings, with the names of both sides.
 
     Raises:
-        ValueError: if they differ.
+        UserError: if they differ.
     """
     if not path.is_file():
         return settings
@@ -38,7 +39,7 @@ def joined_settings(path: Path, settings: dict[str, Any], parts: str, mend: str)
     joined = settings | {parts: old[parts] | settings[parts]}
     differences = config_differences(old | {parts: settings[parts] | old[parts]}, joined)
     if differences:
-        raise ValueError(
+        raise UserError(
             f"{path.parent} was written with other settings ({'; '.join(differences)}): {mend}"
         )
     return joined

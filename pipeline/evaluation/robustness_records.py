@@ -10,7 +10,9 @@ from torch import Tensor
 
 from datamodules.evaluation.attack_units import RECORD_SCHEMA
 from datamodules.files.atomic_files import write_text, written_whole
-from datamodules.robustness import RobustnessSets
+from datamodules.files.errors import UserError
+from datamodules.files.json_files import write_json
+from datamodules.robustness import RobustnessDataModule
 from modules.robustness_evaluator import RobustnessEvaluator
 from pipeline.evaluation.part_iou import write_part_counts
 from pipeline.evaluation.records import (
@@ -20,7 +22,6 @@ from pipeline.evaluation.records import (
     write_record,
 )
 from pipeline.evaluation.robustness_summary import sum_up
-from pipeline.runs.stage_outputs import write_json
 
 
 class RobustnessRecords(Callback):
@@ -40,12 +41,12 @@ class RobustnessRecords(Callback):
         """Compares the settings with those of the records in the run folder.
 
         Raises:
-            ValueError: if a threat has images but no attack, or the settings differ.
+            UserError: if a threat has images but no attack, or the settings differ.
         """
         module, data = _parts(trainer, pl_module)
         unknown = sorted(data.images.keys() - module.threats.keys())
         if unknown:
-            raise ValueError(
+            raise UserError(
                 f"data.images names {', '.join(unknown)}, but the model's threats are "
                 f"{', '.join(module.threats)}: add the threat or take out the images"
             )
@@ -111,7 +112,7 @@ class RobustnessRecords(Callback):
                 self._sum_up(root, module, data)
         trainer.strategy.barrier("robustness_summary")
 
-    def _sum_up(self, root: Path, module: RobustnessEvaluator, data: RobustnessSets) -> None:
+    def _sum_up(self, root: Path, module: RobustnessEvaluator, data: RobustnessDataModule) -> None:
         summary = sum_up(root, module, data, data.stopping.needed(root))
         for row in summary["threats"]:
             rank_zero_info(accuracy_line(row))
@@ -128,17 +129,17 @@ class RobustnessRecords(Callback):
 
 def _parts(
     trainer: Trainer, pl_module: LightningModule
-) -> tuple[RobustnessEvaluator, RobustnessSets]:
+) -> tuple[RobustnessEvaluator, RobustnessDataModule]:
     data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(pl_module, RobustnessEvaluator) or not isinstance(data, RobustnessSets):
-        raise ValueError(
-            "RobustnessRecords needs RobustnessEvaluator and RobustnessSets, not "
+    if not isinstance(pl_module, RobustnessEvaluator) or not isinstance(data, RobustnessDataModule):
+        raise UserError(
+            "RobustnessRecords needs RobustnessEvaluator and RobustnessDataModule, not "
             f"{type(pl_module).__name__} and {type(data).__name__}: see configs/evaluate/"
         )
     return pl_module, data
 
 
-def _all_written(data: RobustnessSets, root: Path) -> bool:
+def _all_written(data: RobustnessDataModule, root: Path) -> bool:
     return all(unit.record(root).is_file() for unit in data.stopping.needed(root))
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.evaluation.attack_units import AttackUnit, wilson_interval
-from datamodules.robustness import RobustnessSets
+from datamodules.robustness import RobustnessDataModule
 from modules.attacks.threats import Threat
 from modules.robustness_evaluator import RobustnessEvaluator
 from pipeline.evaluation.part_iou import part_miou
@@ -18,7 +18,7 @@ SQUARE_SHARE = 0.002  # above it, pyautoattack calls an evaluation unreliable
 
 
 def sum_up(
-    root: Path, module: RobustnessEvaluator, data: RobustnessSets, units: list[AttackUnit]
+    root: Path, module: RobustnessEvaluator, data: RobustnessDataModule, units: list[AttackUnit]
 ) -> dict[str, Any]:
     """The content of `summary.json`.
 
@@ -109,7 +109,7 @@ def masking_warnings(threats: dict[str, Threat], tables: dict[str, pa.Table]) ->
 
 
 def _parts(
-    root: Path, module: RobustnessEvaluator, data: RobustnessSets, units: list[AttackUnit]
+    root: Path, module: RobustnessEvaluator, data: RobustnessDataModule, units: list[AttackUnit]
 ) -> dict[str, Any]:
     if not data.annotations:
         return {"missing": "no part annotations of val images: give PINPP_VAL="}

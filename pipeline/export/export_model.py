@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.files.atomic_files import write_text
+from datamodules.files.errors import UserError
+from datamodules.files.json_files import write_json
 from modules.networks.normalisation import Normalised
 from modules.weights.classifier_folder import export_timm, fingerprint, load_classifier, locate
 from modules.weights.export_formats import INPUT, export_onnx, export_program
@@ -22,7 +24,7 @@ from modules.weights.part_network_folder import DeployedPartNetwork, write_part_
 from pipeline.export.import_checkpoint import ForeignModel, import_model
 from pipeline.export.model_card import CardContent, find_evaluation, model_card
 from pipeline.runs.error_exit import error_exit
-from pipeline.runs.stage_outputs import require_complete, sha256, write_json
+from pipeline.runs.stage_outputs import require_complete, sha256
 
 Format = Literal["timm", "part_network", "onnx", "torch_export"]
 FORMATS: tuple[Format, ...] = ("timm", "part_network", "onnx", "torch_export")
@@ -58,8 +60,8 @@ def export_model(
         The model card.
 
     Raises:
-        FileNotFoundError: if there is no such model.
-        ValueError: if the folder holds anything else, the model is not complete, its structure
+        MissingInputError: if there is no such model.
+        UserError: if the folder holds anything else, the model is not complete, its structure
             has no such format, or a package is missing.
     """
     if (model / "manifest.json").is_file():
@@ -68,7 +70,7 @@ def export_model(
     _refuse_other_content(out, fingerprint(model))
     own: Format = "timm" if isinstance(classifier, Normalised) else "part_network"
     if wrong := {"timm", "part_network"}.intersection(formats) - {own}:
-        raise ValueError(f"{model} has no {wrong.pop()} form: use --format {own}")
+        raise UserError(f"{model} has no {wrong.pop()} form: use --format {own}")
     run = _run_folder(model.resolve())
     title = title or (run.name if model.is_dir() else model.stem)
     evaluation = find_evaluation(evaluation, run, model)
@@ -118,14 +120,14 @@ def _run_folder(model: Path) -> Path:
 
 def _refuse_other_content(out: Path, model: str) -> None:
     if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: give a folder")
+        raise UserError(f"{out} is a file: give a folder")
     present = [path for path in out.glob("*") if not path.name.startswith(".")]
     if not present:
         return
     record = json.loads((out / RECORD).read_text()) if (out / RECORD).is_file() else {}
     if record.get("fingerprint") != model:
         what = "the export of other weights" if record else "other files"
-        raise ValueError(f"{out} holds {what}: give another --out")
+        raise UserError(f"{out} holds {what}: give another --out")
 
 
 def _write_weights(classifier: Normalised | DeployedPartNetwork, model: Path, out: Path) -> None:
@@ -195,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if given.architecture:
             if (given.mean is None) != (given.std is None):
-                raise ValueError("--mean and --std go together")
+                raise UserError("--mean and --std go together")
             how = ForeignModel(**{name: getattr(given, name) for name in names})
             import_model(model, imported, how)
             model = imported

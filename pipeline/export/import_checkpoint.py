@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 import torch
 
+from datamodules.files.json_files import write_json
 from modules.networks.structures import build_network
 from modules.weights.classifier_folder import export_network
 from modules.weights.initial_weights import load_initial_weights
 from modules.weights.part_network_folder import set_normalisation
-from pipeline.runs.stage_outputs import sha256, write_json
+from pipeline.runs.stage_outputs import sha256
 
 ORIGIN = "import.json"
 
@@ -52,8 +53,8 @@ def import_model(weights: Path, folder: Path, foreign: ForeignModel) -> list[str
         What was not simply loaded, a line each.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if its tensors are not those of the network; they are listed.
+        MissingInputError: if there is no such file.
+        UserError: if its tensors are not those of the network; they are listed.
     """
     parts = 0 if foreign.structure == "bypass" else foreign.num_part_classes
     # two-stage networks read parts as they come, so the order of the classes plays no role

@@ -34,8 +34,8 @@ def inference_cost(model: Path, image_size: int) -> tuple[int, int]:
         image_size: side of the image, pixels.
 
     Raises:
-        FileNotFoundError: if there is no such model.
-        ValueError: if its weights are wrong.
+        MissingInputError: if there is no such model.
+        UserError: if its weights are wrong.
     """
     network = load_classifier(model)
     with flop_counter() as counter, torch.no_grad():

@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from lightning.pytorch.utilities import rank_zero_warn
 
+from datamodules.files.errors import MissingInputError, UserError
 from modules.weights.classifier_folder import fingerprint
 from pipeline.export.import_checkpoint import ORIGIN
 from pipeline.runs.stage_outputs import read_manifest
@@ -114,19 +115,19 @@ def find_evaluation(asked: Path | None, run: Path, model: Path) -> Path | None:
         model: the model.
 
     Raises:
-        FileNotFoundError: if there is no summary where it was asked for.
-        ValueError: if the folder asked for evaluates other weights.
+        MissingInputError: if there is no summary where it was asked for.
+        UserError: if the folder asked for evaluates other weights.
     """
     folder = asked or run.parent / "evaluate" / run.name
     if not (folder / "summary.json").is_file():
         if asked is not None:
-            raise FileNotFoundError(f"{asked} has no summary.json: run make evaluate first")
+            raise MissingInputError(f"{asked} has no summary.json: run make evaluate first")
         return None
     settings = folder / "records" / "settings.json"
     if settings.is_file() and json.loads(settings.read_text())["model"] != fingerprint(model):
         message = f"{folder} evaluates other weights than those of {model}"
         if asked is not None:
-            raise ValueError(f"{message}: evaluate them anew or name another --evaluation")
+            raise UserError(f"{message}: evaluate them anew or name another --evaluation")
         rank_zero_warn(f"{message}, so the card has no results: evaluate them anew")
         return None
     return folder

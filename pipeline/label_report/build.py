@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.atomic_files import write_text
+from datamodules.files.errors import UserError
+from datamodules.files.json_files import write_json
 from datamodules.masks.part_labels import ImageParts
 from pipeline.label_report.charts import (
     draw_calibration,
@@ -26,7 +28,7 @@ from pipeline.label_report.scan import LabelTotals, scan_labels, shards_of
 from pipeline.label_report.summary import summarise
 from pipeline.label_report.truth import held_out
 from pipeline.runs.error_exit import error_exit
-from pipeline.runs.stage_outputs import read_manifest, write_json
+from pipeline.runs.stage_outputs import read_manifest
 
 THRESHOLDS = tuple(float(score) for score in np.arange(20) / 20)
 PER_GALLERY = 6
@@ -72,15 +74,15 @@ def build_label_report(
         The HTML file.
 
     Raises:
-        FileNotFoundError: if labels are missing.
-        ValueError: if a shard is damaged, the runs have different vocabularies, or no annotated
+        MissingInputError: if labels are missing.
+        UserError: if a shard is damaged, the runs have different vocabularies, or no annotated
             image has a row.
     """
     folders = {_title(labels, unfiltered is not None): labels}
     if unfiltered is not None:
         folders["without filter"] = unfiltered
         if PartVocabulary.load(unfiltered / "vocabulary.json") != vocabulary:
-            raise ValueError(
+            raise UserError(
                 f"{unfiltered} has another part vocabulary than {labels}: compare runs of the "
                 "same annotations"
             )
@@ -100,7 +102,7 @@ def build_label_report(
 
             totals = scan_labels(files, truth, comparison, lines, advance)
             if not totals.seen:
-                raise ValueError(
+                raise UserError(
                     f"no image of {truth_name} has a row in {folders[title]}: give annotations "
                     "of images that stage 2 labelled"
                 )

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.errors import MissingInputError, UserError
 from datamodules.labels.pseudo_labels import SCHEMA, from_table
 from datamodules.masks.part_labels import ImageParts
 from pipeline.drawing.samples import label_files
@@ -66,12 +67,12 @@ def shards_of(run: Path) -> tuple[list[Path], int]:
     """The shards of a run and their number of rows.
 
     Raises:
-        FileNotFoundError: if there are none.
-        ValueError: if one is damaged.
+        MissingInputError: if there are none.
+        UserError: if one is damaged.
     """
     files = label_files(run)
     if not files:
-        raise FileNotFoundError(
+        raise MissingInputError(
             f"{run / 'labels'} holds no pseudo labels: run make stage2-pseudolabels first"
         )
     rows = 0
@@ -104,7 +105,7 @@ def scan_labels(
         The counts.
 
     Raises:
-        ValueError: if a shard is damaged, of another vocabulary, or repeats an annotated image.
+        UserError: if a shard is damaged, of another vocabulary, or repeats an annotated image.
     """
     vocabulary, thresholds = comparison.vocabulary, comparison.thresholds
     totals = LabelTotals.of(vocabulary, thresholds)
@@ -114,7 +115,7 @@ def scan_labels(
             _count(table, file, comparison, totals, listing)
             for row in from_table(table.filter(pc.is_in(table["key"], value_set=keys))):
                 if row.key in totals.seen:
-                    raise ValueError(f"{file}: {row.key} has a second row: remove one of them")
+                    raise UserError(f"{file}: {row.key} has a second row: remove one of them")
                 totals.seen.add(row.key)
                 problem = comparison.add(row, truth[row.key], shard)
                 if problem and not row.error:
@@ -142,9 +143,9 @@ def _batches(file: Path) -> Iterator[pa.Table]:
         raise _damaged(file, error) from None
 
 
-def _damaged(file: Path, error: Exception) -> ValueError:
+def _damaged(file: Path, error: Exception) -> UserError:
     line = str(error).splitlines()[0] if str(error) else repr(error)
-    return ValueError(
+    return UserError(
         f"{file} is damaged ({line}): delete it and run make stage2-pseudolabels again"
     )
 
@@ -169,7 +170,7 @@ def _count(
     parts = pc.struct_field(flat, "part").to_numpy(zero_copy_only=False)
     num_objects, num_ids = len(totals.images), len(totals.instances)
     if labels.max(initial=0) >= num_objects or parts.max(initial=0) >= num_ids:
-        raise ValueError(
+        raise UserError(
             f"{file} has an object or part that its vocabulary.json does not know: labels and "
             "vocabulary are of different runs"
         )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations, read_split, split_annotations
+from datamodules.files.errors import UserError
 from datamodules.masks.part_labels import ImageParts
 
 
@@ -24,13 +25,13 @@ def held_out(
         seed: seed of the 9:1 split.
 
     Raises:
-        FileNotFoundError: if a folder or the split file is missing.
-        ValueError: if neither folder is given, or an annotation cannot be read.
+        MissingInputError: if a folder or the split file is missing.
+        UserError: if neither folder is given, or an annotation cannot be read.
     """
     if truth is not None:
         annotations, name = read_annotations(truth, vocabulary), str(truth)
     elif pinpp is None:
-        raise ValueError("give --pinpp (its held-out tenth is compared) or --truth")
+        raise UserError("give --pinpp (its held-out tenth is compared) or --truth")
     elif split is not None:
         annotations = read_split(split, read_annotations(pinpp, vocabulary))[1]
         name = f"val of {split}"

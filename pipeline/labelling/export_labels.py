@@ -18,6 +18,8 @@ from typing import Any, Literal
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
 from datamodules.files.atomic_files import write_text
+from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.json_files import write_json
 from datamodules.labels.coco import relations, to_coco
 from datamodules.labels.png import png_path, write_png
 from datamodules.labels.pseudo_labels import label_files, read_shard, shard_objects
@@ -25,7 +27,7 @@ from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from pipeline.runs.error_exit import error_exit
 from pipeline.runs.process_map import work_through
-from pipeline.runs.stage_outputs import read_manifest, require_complete, sha256, write_json
+from pipeline.runs.stage_outputs import read_manifest, require_complete, sha256
 
 Format = Literal["coco", "png"]
 
@@ -88,12 +90,12 @@ def export_labels(
         Number of images whose labels were written now.
 
     Raises:
-        FileNotFoundError: if the run or a folder is missing.
-        ValueError: if the run is not complete or damaged, or `out` holds other labels.
+        MissingInputError: if the run or a folder is missing.
+        UserError: if the run is not complete or damaged, or `out` holds other labels.
     """
     require_complete(labels, "make stage2-pseudolabels")
     if imagenet is not None and not (imagenet / "train").is_dir():
-        raise FileNotFoundError(f"{imagenet / 'train'} is not a folder: set --imagenet")
+        raise MissingInputError(f"{imagenet / 'train'} is not a folder: set --imagenet")
     vocabulary = PartVocabulary.load(labels / "vocabulary.json")
     human: dict[int, dict[str, ImageParts]] = defaultdict(dict)
     for row in read_annotations(pinpp, vocabulary) if pinpp else ():
@@ -136,7 +138,7 @@ def export_category(task: CategoryExport) -> int:
     for row in rows:
         path = partial / png_path(task.out, row.key).name
         if path.exists():
-            raise ValueError(f"{row.key}: another image of {name} has the PNG name {path.name}")
+            raise UserError(f"{row.key}: another image of {name} has the PNG name {path.name}")
         write_png(path, composite(row, vocabulary.inclusions))
     os.replace(partial, folder)
     lines = [f"{row.key} {int(row.key not in task.human)}\n" for row in rows]
@@ -179,20 +181,20 @@ def _claim(out: Path, provenance: dict[str, Any]) -> None:
     mend = f"give another --out, or delete {out}"
     if not path.is_file():
         if out.is_dir() and any(out.iterdir()):
-            raise ValueError(f"{out} is not empty and no export: {mend}")
+            raise UserError(f"{out} is not empty and no export: {mend}")
         write_json(path, provenance)
         return
     try:
         old = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): {mend}") from None
+        raise UserError(f"{path} is damaged ({error}): {mend}") from None
     changed = [
         f"{name}: {old.get(name)} -> {value}"
         for name, value in provenance.items()
         if old.get(name) != value
     ]
     if changed:
-        raise ValueError(f"{out} holds other labels ({'; '.join(changed)}): {mend}")
+        raise UserError(f"{out} holds other labels ({'; '.join(changed)}): {mend}")
 
 
 def _write_surroundings(

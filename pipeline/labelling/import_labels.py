@@ -14,14 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
-from datamodules.imagenet_shards import ImageNetShards, made_of, shard_path
+from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.json_files import write_json
+from datamodules.imagenet_shards import ImageNetShardsDataModule, made_of, shard_path
 from datamodules.labels.png import png_path
 from pipeline.labelling.export_labels import Format
 from pipeline.labelling.imported_shards import HINT, ShardImport, import_shard
 from pipeline.labelling.provenance import claim_labels
 from pipeline.runs.error_exit import error_exit
 from pipeline.runs.process_map import work_through
-from pipeline.runs.stage_outputs import PACKAGES, mark_complete, write_json
+from pipeline.runs.stage_outputs import PACKAGES, mark_complete
 
 
 def import_labels(
@@ -52,11 +54,11 @@ def import_labels(
         Number of images whose labels were written now.
 
     Raises:
-        FileNotFoundError: if a folder is missing.
-        ValueError: if labels do not fit images or vocabulary, naming file and value, or `out`
+        MissingInputError: if a folder is missing.
+        UserError: if labels do not fit images or vocabulary, naming file and value, or `out`
             holds other labels.
     """
-    data = ImageNetShards(imagenet, pinpp, shard_size=shard_size)
+    data = ImageNetShardsDataModule(imagenet, pinpp, shard_size=shard_size)
     files = _source_files(source, layout, data, allow_missing)
     vocabulary = data.vocabulary
     provenance = {"imported": layout, "source_sha256": files, "allow_missing": allow_missing}
@@ -91,17 +93,19 @@ def import_labels(
     return written
 
 
-def _source_files(source: Path, layout: Format, data: ImageNetShards, allow_missing: bool) -> str:
+def _source_files(
+    source: Path, layout: Format, data: ImageNetShardsDataModule, allow_missing: bool
+) -> str:
     """Checks which labels are there; SHA-256 of their names, sizes and times."""
     pattern = {"coco": "json/*.json", "png": "seg/*/*.png"}[layout]
     files = sorted(source.glob(pattern))
     if not files:
-        raise FileNotFoundError(f"{source} holds no {pattern}: set --source and --format")
+        raise MissingInputError(f"{source} holds no {pattern}: set --source and --format")
     saved = source / "vocabulary.json"
     if layout == "png" and saved.is_file():
         theirs = PartVocabulary.load(saved)
         if theirs.content_hash != data.vocabulary.content_hash:
-            raise ValueError(
+            raise UserError(
                 f"{saved} numbers {theirs.num_parts} parts ({theirs.content_hash[:12]}), --pinpp "
                 f"{data.vocabulary.num_parts} ({data.vocabulary.content_hash[:12]}): use the "
                 "annotations that the labels were made with"
@@ -111,13 +115,13 @@ def _source_files(source: Path, layout: Format, data: ImageNetShards, allow_miss
         for key in data.images["key"].to_pylist()
     }
     if unknown := sorted(set(files) - wanted):
-        raise ValueError(
+        raise UserError(
             f"{unknown[0]} and {len(unknown) - 1} more have no image in {data.split}: "
             "remove them or set --imagenet"
         )
     absent = sorted(wanted - set(files)) if layout == "coco" and not allow_missing else []
     if absent:
-        raise ValueError(f"{absent[0]} and {len(absent) - 1} more are missing: {HINT}")
+        raise UserError(f"{absent[0]} and {len(absent) - 1} more are missing: {HINT}")
     digest = hashlib.sha256()
     for file in files:
         state = file.stat()

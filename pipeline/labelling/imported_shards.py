@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.errors import UserError
 from datamodules.images.imagenet_folder import read_image
 from datamodules.labels.coco import from_coco
 from datamodules.labels.png import from_label_map, png_path, read_png
@@ -56,7 +57,7 @@ class ShardImport:
         rows = from_coco(file, _vocabulary(self.vocabulary)) if file.is_file() else {}
         for key in rows.keys() - {key for key, _ in self.images}:
             if not (self.split / key).is_file():
-                raise ValueError(
+                raise UserError(
                     f"{file} lists {key}, but {self.split / key} does not exist: add the image "
                     "or remove the entry"
                 )
@@ -78,9 +79,9 @@ class ShardImport:
         except ValueError as error:
             return ImageParts(key, label, 0, 0, error=str(error))
         if row is None and not self.allow_missing:
-            raise ValueError(f"{self.source} has no labels for {key}: {HINT}")
+            raise UserError(f"{self.source} has no labels for {key}: {HINT}")
         if row is not None and (row.height, row.width) != (height, width):
-            raise ValueError(
+            raise UserError(
                 f"{self.source}: labels of {key} are {row.height}x{row.width}, "
                 f"{self.split / key} is {height}x{width} (height x width): labels must be made "
                 "for these images"

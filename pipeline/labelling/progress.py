@@ -110,4 +110,4 @@ class LabelProgressBar(RichProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Nothing: `LabelShards` calls `show`."""
+        """Nothing: `PseudoLabelShards` calls `show`."""

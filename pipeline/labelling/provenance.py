@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
-from pipeline.runs.stage_outputs import write_json
+from datamodules.files.errors import UserError
+from datamodules.files.json_files import write_json
 
 
 def check_vocabulary(checkpoint: Path, vocabulary: PartVocabulary) -> None:
@@ -18,14 +19,14 @@ def check_vocabulary(checkpoint: Path, vocabulary: PartVocabulary) -> None:
         vocabulary: the data's part vocabulary.
 
     Raises:
-        ValueError: if the vocabularies differ.
+        UserError: if the vocabularies differ.
     """
     saved = checkpoint.parent.parent / "vocabulary.json"
     if not saved.is_file():
         return
     trained = PartVocabulary.load(saved)
     if trained.content_hash != vocabulary.content_hash:
-        raise ValueError(
+        raise UserError(
             f"{checkpoint} is a checkpoint of another vocabulary ({trained.num_parts} parts, "
             f"{trained.content_hash[:12]}) than the data's ({vocabulary.num_parts} parts, "
             f"{vocabulary.content_hash[:12]}): use the annotations it was trained on, or run "
@@ -41,7 +42,7 @@ def claim_labels(run: Path, provenance: dict[str, Any]) -> None:
         provenance: what decides the labels: image list, weights, settings.
 
     Raises:
-        ValueError: if the folder's labels were made with something else.
+        UserError: if the folder's labels were made with something else.
     """
     path = run / "labels" / "_shards.json"
     mend = f"give the new run another NAME=, or delete {path.parent}"
@@ -49,17 +50,17 @@ def claim_labels(run: Path, provenance: dict[str, Any]) -> None:
         old = json.loads(path.read_text())
     except FileNotFoundError:
         if any(path.parent.glob("*.parquet")):
-            raise ValueError(
+            raise UserError(
                 f"{path} is missing, so how its labels were made is not known: {mend}"
             ) from None
         write_json(path, provenance)
         return
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): {mend}") from None
+        raise UserError(f"{path} is damaged ({error}): {mend}") from None
     changed = [
         f"{name}: {old.get(name)} -> {provenance.get(name)}"
         for name in sorted(old.keys() | provenance.keys())
         if old.get(name) != provenance.get(name)
     ]
     if changed:
-        raise ValueError(f"{path.parent} was made another way ({'; '.join(changed)}): {mend}")
+        raise UserError(f"{path.parent} was made another way ({'; '.join(changed)}): {mend}")

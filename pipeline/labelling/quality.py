@@ -13,6 +13,7 @@ import numpy as np
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.files.errors import UserError
 from datamodules.labels.pseudo_labels import read_labels
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
@@ -38,7 +39,7 @@ def pseudo_label_miou(
         Mean IoU in [0, 1] over the part classes that occur in the truth, without background.
 
     Raises:
-        ValueError: if the truth shows no part, or one of its images has no row or another size.
+        UserError: if the truth shows no part, or one of its images has no row or another size.
     """
     row_of = {row.key: row for row in labels}
     relations = tuple(inclusions)
@@ -46,7 +47,7 @@ def pseudo_label_miou(
     overlap, predicted, actual = (np.zeros(size, np.int64) for _ in range(3))
     for image in truth:
         if image.key not in row_of:
-            raise ValueError(f"{image.key} has no pseudo label: run make stage2-pseudolabels")
+            raise UserError(f"{image.key} has no pseudo label: run make stage2-pseudolabels")
         target = composite(image, relations)
         guess = _composite(row_of[image.key], image, relations, min_score)
         guess[guess >= size] = 0  # a class that the truth never shows is not averaged over
@@ -55,7 +56,7 @@ def pseudo_label_miou(
         actual += np.bincount(target.ravel(), minlength=size)
     present = np.flatnonzero(actual[1:]) + 1
     if not len(present):
-        raise ValueError("the truth shows no part, so there is nothing to compare with")
+        raise UserError("the truth shows no part, so there is nothing to compare with")
     union = predicted[present] + actual[present] - overlap[present]
     return float(np.mean(overlap[present] / union))
 
@@ -66,7 +67,7 @@ def _composite(
     if row.error:
         return np.zeros((image.height, image.width), np.int32)
     if (row.height, row.width) != (image.height, image.width):
-        raise ValueError(
+        raise UserError(
             f"{row.key} is {row.height}x{row.width} in the labels and {image.height}x{image.width} "
             "in the annotations (height x width): they are of different images"
         )
@@ -90,8 +91,8 @@ def label_quality(
         `errors`.
 
     Raises:
-        FileNotFoundError: if labels, vocabulary or truth are missing.
-        ValueError: if they do not fit each other.
+        MissingInputError: if labels, vocabulary or truth are missing.
+        UserError: if they do not fit each other.
     """
     vocabulary = PartVocabulary.load(run / "vocabulary.json")
     rows = read_labels(run)

@@ -13,7 +13,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from datamodules.imagenet_shards import ImageNetShards, made_of
+from datamodules.files.errors import UserError
+from datamodules.imagenet_shards import ImageNetShardsDataModule, made_of
 from datamodules.labels.shard_claims import ShardClaims, cannot_write
 from modules.pseudo_label_writer import PseudoLabelWriter
 from pipeline.labelling.progress import LabelMeter, LabelProgressBar
@@ -24,7 +25,7 @@ from pipeline.runs.stage_outputs import sha256
 LINE_EVERY = 60.0  # seconds between two lines of progress where there is no bar
 
 
-class LabelShards(Callback):
+class PseudoLabelShards(Callback):
     """Collects predictions and writes each shard once it is whole.
 
     Shards go to `labels/<shard>.parquet` below the trainer's `default_root_dir`, with
@@ -44,7 +45,7 @@ class LabelShards(Callback):
 
     def __init__(self, threads: int = 2, pending: int = 4) -> None:
         if threads < 1 or pending < 1:
-            raise ValueError(f"threads ({threads}) and pending ({pending}) must be at least 1")
+            raise UserError(f"threads ({threads}) and pending ({pending}) must be at least 1")
         self.threads = threads
         self.pending = pending
         self.is_last = False
@@ -55,7 +56,7 @@ class LabelShards(Callback):
         """Refuses labels or weights that do not fit, before any work.
 
         Raises:
-            ValueError: on every rank, so that none waits for the others.
+            UserError: on every rank, so that none waits for the others.
         """
         if stage != "predict" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
@@ -71,7 +72,7 @@ class LabelShards(Callback):
                 refusal = str(cannot_write(run / "labels", error))
         refusal, self._source = trainer.strategy.broadcast((refusal, source))
         if refusal:
-            raise ValueError(refusal)
+            raise UserError(refusal)
 
     def _claim(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = _data(trainer)
@@ -125,7 +126,7 @@ class LabelShards(Callback):
         """Hands a batch's records to the writer and shows the progress.
 
         Raises:
-            ValueError: if a shard cannot be written.
+            UserError: if a shard cannot be written.
             SIGTERMException: if the process was told to stop.
         """
         if self._writer is None:
@@ -151,7 +152,7 @@ class LabelShards(Callback):
         """Finishes writing and leaves; the last to leave looks whether shards are missing.
 
         Raises:
-            ValueError: if a shard cannot be written or shards are missing.
+            UserError: if a shard cannot be written or shards are missing.
         """
         if self._writer is None:
             return
@@ -174,7 +175,7 @@ class LabelShards(Callback):
         written = {shard for report in reports for shard in report["shards"]}
         missing = [shard for shard in data.missing if shard not in written]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"{Path(trainer.default_root_dir) / 'labels'} lacks {len(missing)} of "
                 f"{data.num_shards} shards, the first is {missing[0]:05d}: run the same command "
                 "without trainer.limit_predict_batches"
@@ -196,7 +197,7 @@ class LabelShards(Callback):
             while process.poll() is None:  # wait() would put off signals
                 time.sleep(0.1)
             if process.returncode:
-                raise ValueError(
+                raise UserError(
                     f"a labelling process ended with status {process.returncode}, see its message: "
                     "run the same command again, everything that is there stays"
                 )
@@ -221,9 +222,9 @@ def closes_run(trainer: Trainer) -> bool:
     """Whether it is for this process to mark its run as complete.
 
     That is the last labelling process to leave, which knows that no shard is missing, and in
-    stages without `LabelShards` rank 0.
+    stages without `PseudoLabelShards` rank 0.
     """
-    labels = [c for c in trainer.callbacks if isinstance(c, LabelShards)]  # type: ignore[attr-defined]
+    labels = [c for c in trainer.callbacks if isinstance(c, PseudoLabelShards)]  # type: ignore[attr-defined]
     return labels[0].is_last if labels else trainer.is_global_zero
 
 
@@ -232,8 +233,10 @@ def _children(trainer: Trainer) -> list["subprocess.Popen[Any]"]:
     return list(getattr(trainer.strategy.launcher, "procs", ()))
 
 
-def _data(trainer: Trainer) -> ImageNetShards:
+def _data(trainer: Trainer) -> ImageNetShardsDataModule:
     data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(data, ImageNetShards):
-        raise ValueError(f"LabelShards needs ImageNetShards as data, not {type(data).__name__}")
+    if not isinstance(data, ImageNetShardsDataModule):
+        raise UserError(
+            f"PseudoLabelShards needs ImageNetShardsDataModule as data, not {type(data).__name__}"
+        )
     return data

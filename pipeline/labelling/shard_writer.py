@@ -33,7 +33,7 @@ def write_shard(path: Path, rows: Sequence[ImageParts], source: str = "") -> Non
         source: what the labels are made of, kept in the file (`imagenet_shards.made_of`).
 
     Raises:
-        ValueError: if the file cannot be written; nothing of it stays then.
+        UserError: if the file cannot be written; nothing of it stays then.
     """
     partial = path.with_name(f".{path.name}.partial")
     table = to_table(rows).replace_schema_metadata({MADE_OF: source.encode()})
@@ -88,7 +88,7 @@ class ShardWriter:
             records: what `PseudoLabelWriter.predict_step` gave.
 
         Raises:
-            ValueError: if an earlier shard cannot be written.
+            UserError: if an earlier shard cannot be written.
         """
         self._slots.acquire()
         if self._failure:
@@ -100,7 +100,7 @@ class ShardWriter:
         """Waits until everything is written.
 
         Raises:
-            ValueError: if a shard cannot be written.
+            UserError: if a shard cannot be written.
         """
         self._pool.shutdown()
         if self._failure:

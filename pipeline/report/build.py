@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from datamodules.files.atomic_files import write_text
+from datamodules.files.errors import MissingInputError
 from pipeline.drawing.charts import svg_uri
 from pipeline.export.inference_cost import inference_cost
 from pipeline.report import generalisation_tables as general
@@ -155,11 +156,11 @@ def build_report(
         The written file.
 
     Raises:
-        FileNotFoundError: If the runs folder is missing.
-        ValueError: If a file of a run is damaged.
+        MissingInputError: If the runs folder is missing.
+        UserError: If a file of a run is damaged.
     """
     if not runs.is_dir():
-        raise FileNotFoundError(
+        raise MissingInputError(
             f"{runs} is not a folder: run make demo, or set RUNS to the folder of your runs"
         )
     stages = _find_stages(runs, models)

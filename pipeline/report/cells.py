@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import Any
 
+from datamodules.files.errors import UserError
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -75,7 +77,7 @@ class Table:
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row.cells) != len(self.columns):
-                raise ValueError(
+                raise UserError(
                     f"{self.name}: row {row.name} has {len(row.cells)} cells for "
                     f"{len(self.columns)} columns"
                 )

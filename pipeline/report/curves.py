@@ -12,6 +12,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from datamodules.files.errors import UserError
+
 MAX_POINTS = 400
 SKIPPED = ("epoch", "hp_metric")
 COLUMNS = 3
@@ -99,11 +101,11 @@ def draw_curves(curves: Mapping[str, Curve]) -> bytes:
         An SVG file, with nothing random or dated in it.
 
     Raises:
-        ValueError: If there is no curve.
+        UserError: If there is no curve.
     """
     groups = group_curves(curves)
     if not groups:
-        raise ValueError("no curves to draw")
+        raise UserError("no curves to draw")
     rows = -(-len(groups) // COLUMNS)
     style: dict[Any, Any] = {
         "font.size": 8,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datamodules.files.errors import UserError
 from pipeline.report.cells import Cell, share_cell
 from pipeline.report.facts import read_json
 
@@ -113,7 +114,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         folder: `RUNS/evaluate/<model>`.
 
     Raises:
-        ValueError: If a summary is damaged or lacks a key.
+        UserError: If a summary is damaged or lacks a key.
     """
     attacks = read_json(folder / "summary.json") or {}
     shifts = read_json(folder / "generalisation" / "summary.json") or {}
@@ -128,7 +129,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         first = {"model": next(iter(subsets.values())).model} if subsets else {}
         model = str((attacks or shifts or first)["model"])
     except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(
+        raise UserError(
             f"summary of {folder.name} lacks {error}: run make evaluate again"
         ) from None
     warnings = [str(line) for line in attacks.get("warnings", [])]
@@ -200,7 +201,7 @@ def read_alignment(runs: Path, evaluations: list[Evaluation]) -> dict[str, dict[
     `generalisation/`.
 
     Raises:
-        ValueError: If a file is damaged.
+        UserError: If a file is damaged.
     """
     folders = [runs / "human_alignment"]
     folders += [one.folder / part for one in evaluations for part in (".", "generalisation")]

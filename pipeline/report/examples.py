@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.files.errors import UserError
+
 
 @dataclass(frozen=True)
 class ExamplePair:
@@ -59,7 +61,7 @@ def read_examples(run: Path, limit: int = 8) -> list[ExamplePair]:
         Pairs; empty when the evaluation left no `examples.npz`.
 
     Raises:
-        ValueError: If the file is damaged or lacks an array.
+        UserError: If the file is damaged or lacks an array.
     """
     path = run / "examples.npz"
     if not path.is_file():
@@ -89,5 +91,5 @@ def read_examples(run: Path, limit: int = 8) -> list[ExamplePair]:
                 )
             )
     except (KeyError, ValueError, OSError, EOFError, IndexError) as error:
-        raise ValueError(f"{path} is damaged ({error}): run make evaluate again") from None
+        raise UserError(f"{path} is damaged ({error}): run make evaluate again") from None
     return pairs

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
+from datamodules.files.errors import UserError
 from pipeline.drawing.samples import label_files
 from pipeline.runs.stage_outputs import read_manifest
 
@@ -79,14 +80,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Reads a JSON object; None when there is no such file.
 
     Raises:
-        ValueError: If the file is not JSON.
+        UserError: If the file is not JSON.
     """
     if not path.is_file():
         return None
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): run its stage again") from None
+        raise UserError(f"{path} is damaged ({error}): run its stage again") from None
 
 
 def _leaves(config: Any, path: str = "") -> list[tuple[str, Any]]:
@@ -99,7 +100,7 @@ def stage_facts(run: Path, name: str) -> StageFacts:
     """Reads manifest and metrics of a run folder under a name; what is missing stays empty.
 
     Raises:
-        ValueError: If `manifest.json` or `metrics.json` is not JSON.
+        UserError: If `manifest.json` or `metrics.json` is not JSON.
     """
     manifest = read_manifest(run) if (run / "manifest.json").is_file() else {}
     metrics = read_json(run / "metrics.json") or {}
@@ -127,7 +128,7 @@ def label_facts(run: Path) -> LabelFacts | None:
     """Counts the labels of a stage 2 run folder without decoding a mask; None without shards.
 
     Raises:
-        ValueError: If a shard is damaged.
+        UserError: If a shard is damaged.
     """
     images = labelled = errors = empty = instances = 0
     files = label_files(run)
@@ -135,7 +136,7 @@ def label_facts(run: Path) -> LabelFacts | None:
         try:
             table = pq.read_table(file, columns=["error", "instances"])
         except (ValueError, OSError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{file} is damaged ({error}): delete it and run make stage2-pseudolabels again"
             ) from None
         counts = pc.fill_null(pc.list_value_length(table["instances"]), 0)

@@ -205,7 +205,7 @@ def detection_table(runs: Path) -> Table:
     """Detectors from exported backbones, attacked or not (Table S5).
 
     Raises:
-        ValueError: If a summary is damaged.
+        UserError: If a summary is damaged.
     """
     rows = []
     kinds = [(attack, key) for attack in ("clean", "A_cls", "A_reg") for key in ("AP", "AP50")]

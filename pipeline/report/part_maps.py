@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.errors import MissingInputError, UserError
 from modules.weights.classifier_sources import open_classifier, with_parts
 
 
@@ -20,8 +21,8 @@ def predict_parts(model: Path, images: np.ndarray) -> np.ndarray:
         int64 (N, h, w), 0 = background.
 
     Raises:
-        FileNotFoundError: If there is no such model.
-        ValueError: If it has no part branch.
+        MissingInputError: If there is no such model.
+        UserError: If it has no part branch.
     """
     classifier, _, _ = open_classifier(model)
     network = with_parts(model, classifier)
@@ -29,7 +30,7 @@ def predict_parts(model: Path, images: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         levels = network.forward_with_parts(pixels)[1]
         if not levels:
-            raise ValueError(f"{model} has no part maps")
+            raise UserError(f"{model} has no part maps")
         return levels[0].logits().argmax(1).numpy()
 
 
@@ -37,21 +38,21 @@ def find_model(told: str, runs: Path, name: str) -> Path:
     """The evaluated model: as the run was told, else the run folder of its name.
 
     Raises:
-        FileNotFoundError: If neither exists.
+        MissingInputError: If neither exists.
     """
     for path in (Path(told), runs / name):
         if path.exists():
             return path
-    raise FileNotFoundError(f"model {told} is not here")
+    raise MissingInputError(f"model {told} is not here")
 
 
 def find_vocabulary(folder: Path, model: Path) -> PartVocabulary:
     """The vocabulary that lies with the evaluation or with its model.
 
     Raises:
-        FileNotFoundError: If neither has one.
+        MissingInputError: If neither has one.
     """
     for path in (folder / "vocabulary.json", model / "vocabulary.json"):
         if path.is_file():
             return PartVocabulary.load(path)
-    raise FileNotFoundError(f"{folder} holds no vocabulary.json")
+    raise MissingInputError(f"{folder} holds no vocabulary.json")

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.errors import UserError
 from pipeline.drawing.palette import part_colours
 from pipeline.drawing.part_overlays import legend_of, show_parts
 from pipeline.drawing.samples import pick_samples
@@ -82,7 +83,7 @@ def example_gallery(runs: Path, evaluations: Sequence[Evaluation]) -> list[dict[
     """Adversarial examples of each model, with the part maps where it has them.
 
     Raises:
-        ValueError: If a file of examples is damaged.
+        UserError: If a file of examples is damaged.
     """
     groups = []
     for one in evaluations:
@@ -125,7 +126,7 @@ def _add_parts(
     images = np.stack([image for pair in pairs for image in (pair.clean, pair.adversarial)])
     maps = predict_parts(model, images)
     if maps.max() > vocabulary.num_parts:
-        raise ValueError(f"{model} knows other parts than {one.folder / 'vocabulary.json'}")
+        raise UserError(f"{model} knows other parts than {one.folder / 'vocabulary.json'}")
     for place, entry in enumerate(shown):
         both = (2 * place, 2 * place + 1)
         entry["parts"] = [

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.files.errors import UserError
 from pipeline import published
 from pipeline.report.cells import Cell, Column, Row, Table, published_row
 from pipeline.report.facts import read_json
@@ -68,7 +69,7 @@ def category_tables(run: Path, count: int = 8) -> list[CategoryTable]:
         count: At most so many rows of either end.
 
     Raises:
-        ValueError: If the file is damaged.
+        UserError: If the file is damaged.
     """
     content = read_json(run / "per_category.json")
     if content is None:
@@ -87,7 +88,7 @@ def category_tables(run: Path, count: int = 8) -> list[CategoryTable]:
             worst, best = extremes(rows, count)
             total = sum(row["AP_filtered"] is not None for row in rows)
         except (KeyError, TypeError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{run / 'per_category.json'} lacks {error}: run stage1_segmenter validate again"
             ) from None
         groups = [(name, group) for name, group in (("worst", worst), ("best", best)) if group]
@@ -130,7 +131,7 @@ def category_results(run: Path) -> list[Table]:
     """What `category_tables` gives, as tables of results.
 
     Raises:
-        ValueError: If `per_category.json` is damaged.
+        UserError: If `per_category.json` is damaged.
     """
     unmeasured = Cell(note="no ground truth")
     tables = []

@@ -12,7 +12,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
 
-from datamodules.files.atomic_files import write_text
+from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.json_files import write_json
 from pipeline.runs.best_checkpoint import is_best
 
 PACKAGES = ("torch", "torchvision", "lightning", "timm", "pyautoattack", "torchattacks", "pyarrow")
@@ -47,26 +48,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON whole or not at all: to a temporary name first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, indent=1, default=str))
-
-
 def read_manifest(run: Path) -> dict[str, Any]:
     """The manifest of a run folder.
 
     Raises:
-        FileNotFoundError: if the folder has none.
-        ValueError: if it is not JSON.
+        MissingInputError: if the folder has none.
+        UserError: if it is not JSON.
     """
     path = run / "manifest.json"
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist") from None
+        raise MissingInputError(f"{path} does not exist") from None
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): run that stage again") from None
+        raise UserError(f"{path} is damaged ({error}): run that stage again") from None
 
 
 def require_complete(run: Path, command: str, vocabulary_hash: str | None = None) -> None:
@@ -78,17 +73,17 @@ def require_complete(run: Path, command: str, vocabulary_hash: str | None = None
         vocabulary_hash: when given, the run must have been made for this vocabulary.
 
     Raises:
-        FileNotFoundError: if there is no run folder.
-        ValueError: if the run is not complete or was made for another vocabulary.
+        MissingInputError: if there is no run folder.
+        UserError: if the run is not complete or was made for another vocabulary.
     """
     if not (run / "manifest.json").is_file():
-        raise FileNotFoundError(f"{run} holds no finished stage: run {command} first")
+        raise MissingInputError(f"{run} holds no finished stage: run {command} first")
     manifest = read_manifest(run)
     if manifest["state"] != "complete":
-        raise ValueError(f"{run} is {manifest['state']}, not complete: run {command} to finish it")
+        raise UserError(f"{run} is {manifest['state']}, not complete: run {command} to finish it")
     made_for = manifest["inputs"].get("vocabulary")
     if vocabulary_hash is not None and made_for != vocabulary_hash:
-        raise ValueError(
+        raise UserError(
             f"{run} was made for another part vocabulary ({str(made_for)[:12]}, the data has "
             f"{vocabulary_hash[:12]}): use the annotations it was made with, or run {command} again"
         )
@@ -108,13 +103,13 @@ def refuse_changed_config(run: Path, config: dict[str, Any]) -> None:
     """Refuses to go on with a run under other settings.
 
     Raises:
-        ValueError: naming the settings that differ.
+        UserError: naming the settings that differ.
     """
     if not (run / "manifest.json").is_file():
         return
     differences = config_differences(read_manifest(run)["config"], config)
     if differences:
-        raise ValueError(
+        raise UserError(
             f"{run} was started with other settings ({'; '.join(differences)}): "
             "give the new run another NAME=, or delete the folder"
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from datamodules.files.errors import MissingInputError, UserError
 from pipeline.__main__ import one_line
 from pipeline.runs.error_exit import error_exit
 from pipeline.study.commands import StudyCommands, find_data
@@ -47,20 +48,20 @@ def main(args: Sequence[str] | None = None) -> None:
     """Runs the study and writes what it found.
 
     Raises:
-        ValueError: if an argument or a run folder is wrong.
-        FileNotFoundError: if an input is missing.
+        UserError: if an argument or a run folder is wrong.
+        MissingInputError: if an input is missing.
     """
     given = parser().parse_args(args)
     rows = chosen_rows(given.rows)
     if given.seeds < 1:
-        raise ValueError(f"--seeds {given.seeds}: give at least 1")
+        raise UserError(f"--seeds {given.seeds}: give at least 1")
     if given.overlays is not None and not given.overlays.is_dir():
-        raise FileNotFoundError(f"--overlays {given.overlays} is no folder")
+        raise MissingInputError(f"--overlays {given.overlays} is no folder")
     if given.labels is None and given.unfiltered is not None:
-        raise ValueError("--unfiltered needs --labels, made by the same segmenter")
+        raise UserError("--unfiltered needs --labels, made by the same segmenter")
     needs_unfiltered = not all(row.filtered for row in rows)
     if given.labels is not None and given.unfiltered is None and needs_unfiltered:
-        raise ValueError(
+        raise UserError(
             "--labels also needs --unfiltered, labels of the same segmenter without the category "
             "filter, or --rows without without_filter"
         )
@@ -85,7 +86,7 @@ def main(args: Sequence[str] | None = None) -> None:
             try:
                 study.make_labels(given.labels)
             except StepFailed as failure:
-                raise ValueError(str(failure)) from None
+                raise UserError(str(failure)) from None
             failures = study.run()
     results = write_results(commands, rows, given.seeds)
     console.print(f"results: {folder / 'results.csv'}")
@@ -97,7 +98,7 @@ def main(args: Sequence[str] | None = None) -> None:
         write_document(page, data.name, command, results, rows)
         console.print(f"page: {page}")
     if failures:
-        raise ValueError(f"{len(failures)} runs failed, such as {failures[0]}")
+        raise UserError(f"{len(failures)} runs failed, such as {failures[0]}")
 
 
 if __name__ == "__main__":

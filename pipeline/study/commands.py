@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.json_files import write_json
 from datamodules.part_shapes.part_shapes import render_part_shapes
-from pipeline.runs.stage_outputs import sha256, write_json
+from pipeline.runs.stage_outputs import sha256
 from pipeline.study.rows import Row
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -37,7 +39,7 @@ def find_data(data: str, out: Path) -> StudyData:
         out: folder of all studies.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+        MissingInputError: if there is no such folder.
     """
     folder = Path(data)
     if data == "part_shapes":  # the demo's set, labelled as in the demo
@@ -45,7 +47,7 @@ def find_data(data: str, out: Path) -> StudyData:
         return StudyData(data, shapes / "imagenet", shapes / "pinpp", None)
     for needed in (folder / "imagenet", folder / "pinpp"):
         if not needed.is_dir():
-            raise FileNotFoundError(
+            raise MissingInputError(
                 f"{needed} does not exist: --data is part_shapes or a folder with imagenet/ and "
                 "pinpp/"
             )
@@ -81,14 +83,14 @@ class Step:
             marks: folder of the marks of what is done.
 
         Raises:
-            ValueError: if it was done with other outputs of an earlier stage.
+            UserError: if it was done with other outputs of an earlier stage.
         """
         mark, manifest = self._mark(marks), self.run / "manifest.json"
         if not mark.is_file() or not manifest.is_file():
             return False
         done = json.loads(mark.read_text())
         if done["inputs"] != self._inputs():
-            raise ValueError(
+            raise UserError(
                 f"{self.run} was made from other runs than {', '.join(map(str, self.inputs))} hold "
                 "now: give the study another --out, or delete that folder"
             )

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Self
 
+from datamodules.files.errors import UserError
 from pipeline.study.commands import Step
 
 SECONDS_TO_END = 30
@@ -28,7 +29,7 @@ class Processes:
         threads: of each process.
 
     Raises:
-        ValueError: if another process works in the folder.
+        UserError: if another process works in the folder.
     """
 
     def __init__(self, folder: Path, threads: int) -> None:
@@ -44,7 +45,7 @@ class Processes:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._lock)
-            raise ValueError(
+            raise UserError(
                 f"{folder} is in use by a study that still runs: wait for it or stop it"
             ) from None
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from datamodules.files.atomic_files import write_text
+from datamodules.files.json_files import write_json
 from pipeline.export.inference_cost import inference_cost
-from pipeline.runs.stage_outputs import read_manifest, sha256, write_json
+from pipeline.runs.stage_outputs import read_manifest, sha256
 from pipeline.study.commands import StudyCommands
 from pipeline.study.rows import Row
 

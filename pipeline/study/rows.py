@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from datamodules.files.errors import UserError
 from pipeline.published import PAPER, TABLE_2, TABLE_5_RECOGNISER, TABLE_6, PublishedAccuracy
 
 
@@ -105,9 +106,9 @@ def chosen_rows(names: Sequence[str] | None) -> tuple[Row, ...]:
     """The rows of some names, in the order of `ROWS`; all for None.
 
     Raises:
-        ValueError: if a name is unknown.
+        UserError: if a name is unknown.
     """
     known = [row.name for row in ROWS]
     if unknown := sorted(set(names or ()) - set(known)):
-        raise ValueError(f"unknown rows {', '.join(unknown)}: give some of {', '.join(known)}")
+        raise UserError(f"unknown rows {', '.join(unknown)}: give some of {', '.join(known)}")
     return tuple(row for row in ROWS if names is None or row.name in names)

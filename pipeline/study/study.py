@@ -59,8 +59,8 @@ class Study:
 
         Raises:
             StepFailed: if a stage ended with an error.
-            ValueError: if given labels are not complete.
-            FileNotFoundError: if there are none.
+            UserError: if given labels are not complete.
+            MissingInputError: if there are none.
         """
         kinds = sorted({row.filtered for row in self.rows}, reverse=True)
         if given is not None:

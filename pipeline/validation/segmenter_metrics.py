@@ -9,9 +9,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.errors import UserError
+from datamodules.files.json_files import write_json
 from modules.metrics.coco_ap import CocoMaskAP, MaskMetrics
 from pipeline.runs.best_checkpoint import is_best
-from pipeline.runs.stage_outputs import write_json
 from pipeline.validation.category_tables import object_rows, part_rows, print_worst
 from pipeline.validation.composite_iou import CompositeIoU, mean_iou
 from pipeline.validation.composite_maps import paint_parts, strong_detections
@@ -20,7 +21,7 @@ TABLE = "per_category.json"
 SUFFIXES = ("", "_filtered")
 
 
-class SegmenterTables(Callback):
+class SegmenterMetrics(Callback):
     """Measures what stage 3 makes of the segmenter's parts, and lists categories by AP.
 
     In the module's own validation pass, without and with the category filter, it logs
@@ -44,7 +45,7 @@ class SegmenterTables(Callback):
         worst: so many of the worst parts are printed.
 
     Raises:
-        ValueError: if the module is no part segmenter.
+        UserError: if the module is no part segmenter.
     """
 
     def __init__(self, score_threshold: float = 0.0, worst: int = 10) -> None:
@@ -54,8 +55,8 @@ class SegmenterTables(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Prepares the measurements for the vocabulary of the data."""
         if not hasattr(pl_module, "mask_metrics"):
-            raise ValueError(
-                f"SegmenterTables measures PartSegmenter, not {type(pl_module).__name__}: remove "
+            raise UserError(
+                f"SegmenterMetrics measures PartSegmenter, not {type(pl_module).__name__}: remove "
                 "the callback from this configuration"
             )
         vocabulary: PartVocabulary = trainer.datamodule.vocabulary  # type: ignore[attr-defined]

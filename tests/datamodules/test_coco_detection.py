@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from datamodules.coco_detection import CocoDetectionData
+from datamodules.coco_detection import CocoDetectionDataModule
 from tests.datamodules.tiny_coco import write_coco
 
 
@@ -15,8 +15,8 @@ def coco(shapes_root: Path, tmp_path: Path) -> Path:
     return write_coco(tmp_path / "coco", shapes_root)
 
 
-def ready(coco: Path, **options: object) -> CocoDetectionData:
-    data = CocoDetectionData(coco, **options)  # type: ignore[arg-type]
+def ready(coco: Path, **options: object) -> CocoDetectionDataModule:
+    data = CocoDetectionDataModule(coco, **options)  # type: ignore[arg-type]
     data.setup("fit")
     return data
 
@@ -86,7 +86,7 @@ def test_flip_and_resize_move_boxes_with_the_pixels(coco: Path) -> None:
 
 def test_errors_name_file_and_mend(coco: Path) -> None:
     with pytest.raises(FileNotFoundError, match="instances_test2017"):
-        CocoDetectionData(coco, val="test2017")
+        CocoDetectionDataModule(coco, val="test2017")
     path = coco / "annotations" / "instances_train2017.json"
     content = json.loads(path.read_text())
     content["annotations"][0]["category_id"] = 5

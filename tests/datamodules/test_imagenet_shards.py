@@ -12,7 +12,7 @@ from PIL import Image
 
 from datamodules.imagenet_shards import (
     MADE_OF,
-    ImageNetShards,
+    ImageNetShardsDataModule,
     made_of,
     shard_is_complete,
     shard_path,
@@ -40,11 +40,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make_data(root: Path, run: Path, batch_size: int = 3) -> ImageNetShards:
+def make_data(root: Path, run: Path, batch_size: int = 3) -> ImageNetShardsDataModule:
     return make_ranks(root, run, 1, batch_size)[0]
 
 
-def make_ranks(root: Path, run: Path, world_size: int, batch_size: int = 3) -> list[ImageNetShards]:
+def make_ranks(
+    root: Path, run: Path, world_size: int, batch_size: int = 3
+) -> list[ImageNetShardsDataModule]:
     """The data of each process of a run; the first has to be asked first."""
     told: list[object] = []
 
@@ -54,7 +56,7 @@ def make_ranks(root: Path, run: Path, world_size: int, batch_size: int = 3) -> l
 
     ranks = []
     for rank in range(world_size):
-        data = ImageNetShards(
+        data = ImageNetShardsDataModule(
             root / "imagenet", root / "pinpp", batch_size=batch_size, shard_size=4
         )
         data.trainer = SimpleNamespace(  # type: ignore[assignment]
@@ -68,7 +70,7 @@ def make_ranks(root: Path, run: Path, world_size: int, batch_size: int = 3) -> l
     return ranks
 
 
-def keys_of(data: ImageNetShards, shard: int) -> pa.Array:
+def keys_of(data: ImageNetShardsDataModule, shard: int) -> pa.Array:
     return data.shard(shard)["key"].combine_chunks()
 
 
@@ -205,7 +207,7 @@ def test_refusals_name_the_value(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="batch_size \\(0\\)"):
         make_data(root, tmp_path, batch_size=0)
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        ImageNetShards(root / "nowhere", root / "pinpp")
+        ImageNetShardsDataModule(root / "nowhere", root / "pinpp")
 
 
 def test_provenance_is_the_hash_of_the_sorted_keys(root: Path, tmp_path: Path) -> None:

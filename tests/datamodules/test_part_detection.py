@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from datamodules.part_detection import PartDetectionData
+from datamodules.part_detection import PartDetectionDataModule
 
 
-def data(root: Path, **kwargs: object) -> PartDetectionData:
-    module = PartDetectionData(root / "imagenet", root / "pinpp", batch_size=3, **kwargs)
+def data(root: Path, **kwargs: object) -> PartDetectionDataModule:
+    module = PartDetectionDataModule(root / "imagenet", root / "pinpp", batch_size=3, **kwargs)
     module.setup("fit")
     return module
 
@@ -115,7 +115,9 @@ def test_image_of_another_size_than_annotated(shapes_root: Path, tmp_path: Path)
     wrong = content["images"][0]
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] != wrong["id"]]
     file.write_text(json.dumps(content))
-    module = PartDetectionData(shapes_root / "imagenet", pinpp, pinpp_val=shapes_root / "val_parts")
+    module = PartDetectionDataModule(
+        shapes_root / "imagenet", pinpp, pinpp_val=shapes_root / "val_parts"
+    )
     module.setup("fit")
     index = [parts.key for parts in module.train_set.annotations].index(wrong["file_name"])
     with pytest.raises(ValueError, match="its annotation says"):

@@ -16,7 +16,7 @@ from datamodules.labels.part_crops import random_crop
 from datamodules.labels.pseudo_labels import to_table
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
-from datamodules.part_supervised import PartSupervisedData
+from datamodules.part_supervised import PartSupervisedDataModule
 from pipeline.annotations.resize_images import resize_images
 
 
@@ -32,10 +32,10 @@ def truth(shapes_root: Path) -> list[ImageParts]:
 
 def data(
     shapes_root: Path, folder: Path, rows: list[ImageParts], **kwargs: object
-) -> PartSupervisedData:
+) -> PartSupervisedDataModule:
     (folder / "labels").mkdir(parents=True, exist_ok=True)
     pq.write_table(to_table(rows), folder / "labels" / "00000.parquet")
-    module = PartSupervisedData(
+    module = PartSupervisedDataModule(
         shapes_root / "imagenet",
         shapes_root / "pinpp",
         folder,

@@ -13,7 +13,7 @@ from datamodules.evaluation.class_subsets import ClassSubsets
 from datamodules.evaluation.evaluation_sets import EvaluationSetting
 from datamodules.images.image_lists import balanced_order, read_image_list
 from datamodules.images.imagenet_folder import list_objects
-from datamodules.robustness import RobustnessSets
+from datamodules.robustness import RobustnessDataModule
 
 SHARED = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 IMAGES = [(f"{name}/{i}.jpg", label) for label, name in enumerate("abc") for i in range(7)]
@@ -51,10 +51,10 @@ def test_pixels_are_pils_bicubic_resize_and_centre_crop() -> None:
     assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted)
 
 
-def make_sets(root: Path, **changes: object) -> RobustnessSets:
+def make_sets(root: Path, **changes: object) -> RobustnessDataModule:
     arguments: dict = {"images": {"clean": 9, "pgd": 5}, "chunk_size": 4}
     arguments |= {"image_size": 16, "resize": 16} | changes
-    return RobustnessSets(root / "imagenet", root / "pinpp", **arguments)
+    return RobustnessDataModule(root / "imagenet", root / "pinpp", **arguments)
 
 
 def test_units_and_batches(shapes_root: Path) -> None:
@@ -132,11 +132,11 @@ def test_wrong_lists_are_refused(tmp_path: Path, lines: str, message: str) -> No
 
 
 def test_without_annotations_classes_are_the_folders(shapes_root: Path) -> None:
-    sets = RobustnessSets(shapes_root / "imagenet", None, {"clean": 3})
+    sets = RobustnessDataModule(shapes_root / "imagenet", None, {"clean": 3})
     assert sets.vocabulary.objects == make_sets(shapes_root).vocabulary.objects
     assert sets.object_parts.shape == (3, 1)
     with pytest.raises(ValueError, match="need pinpp"):
-        RobustnessSets(
+        RobustnessDataModule(
             shapes_root / "imagenet", None, {"clean": 3}, part_annotations=shapes_root / "val_parts"
         )
 
@@ -166,7 +166,7 @@ def test_wrong_numbers_are_refused(shapes_root: Path) -> None:
     with pytest.raises(ValueError, match=r"stop_width=1\.5"):
         make_sets(shapes_root, stop_width=1.5)
     with pytest.raises(FileNotFoundError, match="IMAGENET"):
-        RobustnessSets(shapes_root / "nowhere", shapes_root / "pinpp", {"clean": 1})
+        RobustnessDataModule(shapes_root / "nowhere", shapes_root / "pinpp", {"clean": 1})
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.part_detection import PartDetectionData, collate
+from datamodules.part_detection import PartDetectionDataModule, collate
 from tests.modules.networks.detectron2_engine import INSTALLED, needs_detectron2
 from tests.modules.tiny_parts import ALLOWED, images, target
 
@@ -177,7 +177,7 @@ def test_federated_loss_draws_classes_by_their_counts() -> None:
 @needs_detectron2
 @pytest.mark.parametrize(("backbone", "head_norm"), [("resnet18", "SyncBN"), ("swin_test", "GN")])
 def test_a_few_steps_reduce_the_loss(shapes_root: Path, backbone: str, head_norm: str) -> None:
-    data = PartDetectionData(shapes_root / "imagenet", shapes_root / "pinpp")
+    data = PartDetectionDataModule(shapes_root / "imagenet", shapes_root / "pinpp")
     data.setup("fit")
     assert data.val_set is not None
     batch = collate([data.val_set[0, index] for index in range(2)])

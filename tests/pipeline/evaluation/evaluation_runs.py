@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from lightning.pytorch import Callback, Trainer
 
-from datamodules.robustness import RobustnessSets
+from datamodules.robustness import RobustnessDataModule
 from modules.attacks.threats import PGD, Clean, Threat
 from modules.robustness_evaluator import RobustnessEvaluator
 from pipeline.evaluation.robustness_records import RobustnessRecords
@@ -39,10 +39,10 @@ def evaluate_robustness(
     stop_width: float | None = None,
     part_annotations: Path | None = None,
     **options: object,
-) -> RobustnessSets:
+) -> RobustnessDataModule:
     """Attacks `images` images in chunks of three, without an attack and with PGD."""
     threats: dict[str, Threat] = {"clean": Clean(), "pgd": pgd or PGD(0.05, 2, 0.03)}
-    sets = RobustnessSets(
+    sets = RobustnessDataModule(
         shapes_root / "imagenet",
         shapes_root / "pinpp",
         dict(images),

@@ -19,7 +19,7 @@ from datamodules.evaluation.evaluation_sets import (
     EvaluationSource,
 )
 from datamodules.evaluation.ood_sets import ClassFolders
-from datamodules.generalisation import GeneralisationSets
+from datamodules.generalisation import GeneralisationDataModule
 from modules.generalisation_evaluator import GeneralisationEvaluator
 from pipeline.evaluation.generalisation_records import GeneralisationRecords, mean_rows
 from tests.modules.tiny_classifier import export_tiny_classifier
@@ -64,7 +64,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluate(
     model: Path, root: Path, run: Path, noise: Noise | None = None, **options: object
-) -> GeneralisationSets:
+) -> GeneralisationDataModule:
     sources: dict[str, EvaluationSource] = {
         "val": ClassFolders("val", root / "imagenet" / "val"),
         "noise": noise or Noise(),
@@ -72,7 +72,7 @@ def evaluate(
         "sketch": ClassFolders("sketch", None),
     }
     max_images = options.pop("max_images", None)
-    sets = GeneralisationSets(
+    sets = GeneralisationDataModule(
         root / "imagenet",
         root / "pinpp",
         sources,
@@ -89,13 +89,13 @@ def evaluate(
 @pytest.fixture(scope="module")
 def finished(
     model: Path, shapes_root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, GeneralisationSets]:
+) -> tuple[Path, GeneralisationDataModule]:
     run = tmp_path_factory.mktemp("generalisation")
     return run, evaluate(model, shapes_root, run)
 
 
 def test_summary_is_that_of_the_records(
-    finished: tuple[Path, GeneralisationSets], model: Path
+    finished: tuple[Path, GeneralisationDataModule], model: Path
 ) -> None:
     run, sets = finished
     summary = json.loads((run / "summary.json").read_text())
@@ -132,7 +132,7 @@ def test_summary_is_that_of_the_records(
 
 
 def test_cut_run_goes_on_and_ends_the_same(
-    finished: tuple[Path, GeneralisationSets], model: Path, shapes_root: Path, tmp_path: Path
+    finished: tuple[Path, GeneralisationDataModule], model: Path, shapes_root: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RuntimeError, match="power cut"):
         evaluate(model, shapes_root, tmp_path, Noise(5))
@@ -153,14 +153,14 @@ def test_cut_run_goes_on_and_ends_the_same(
 
 @pytest.mark.slow
 def test_two_processes_end_the_same(
-    finished: tuple[Path, GeneralisationSets], model: Path, shapes_root: Path, tmp_path: Path
+    finished: tuple[Path, GeneralisationDataModule], model: Path, shapes_root: Path, tmp_path: Path
 ) -> None:
     evaluate(model, shapes_root, tmp_path, strategy="ddp_spawn", devices=2)
     assert contents(tmp_path) == contents(finished[0])
 
 
 def test_other_settings_are_refused(
-    finished: tuple[Path, GeneralisationSets], model: Path, shapes_root: Path
+    finished: tuple[Path, GeneralisationDataModule], model: Path, shapes_root: Path
 ) -> None:
     before = contents(finished[0])
     with pytest.raises(ValueError, match=r"sets.noise.noise: 0 -> 1\)"):
@@ -192,7 +192,7 @@ def test_means_leave_out_what_is_missing() -> None:
 
 
 def test_processes_share_what_is_left(
-    finished: tuple[Path, GeneralisationSets], tmp_path: Path
+    finished: tuple[Path, GeneralisationDataModule], tmp_path: Path
 ) -> None:
     _, sets = finished
 
@@ -212,7 +212,7 @@ def test_names_and_numbers_are_checked(shapes_root: Path) -> None:
     def build(**options: object) -> None:
         sources: dict[str, EvaluationSource] = {"a": Noise(), "b": Noise()}
         folders = shapes_root / "imagenet", shapes_root / "pinpp"
-        GeneralisationSets(*folders, **({"sources": sources} | options))  # type: ignore[arg-type]
+        GeneralisationDataModule(*folders, **({"sources": sources} | options))  # type: ignore[arg-type]
 
     with pytest.raises(ValueError, match="two sets are called noise"):
         build()

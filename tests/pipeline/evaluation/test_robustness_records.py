@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from torch import Tensor, nn
 
-from datamodules.robustness import RobustnessSets
+from datamodules.robustness import RobustnessDataModule
 from modules.attacks.threats import PGD
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.evaluation.evaluation_runs import IMAGES, contents, evaluate_robustness
@@ -41,12 +41,14 @@ def model(tmp_path_factory: pytest.TempPathFactory, shapes_root: Path) -> Path:
 @pytest.fixture(scope="module")
 def finished(
     model: Path, shapes_root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, RobustnessSets]:
+) -> tuple[Path, RobustnessDataModule]:
     run = tmp_path_factory.mktemp("evaluate")
     return run, evaluate_robustness(model, shapes_root, run)
 
 
-def test_summary_is_that_of_the_records(finished: tuple[Path, RobustnessSets], model: Path) -> None:
+def test_summary_is_that_of_the_records(
+    finished: tuple[Path, RobustnessDataModule], model: Path
+) -> None:
     run, sets = finished
     summary = json.loads((run / "summary.json").read_text())
     assert summary["model"] == str(model)
@@ -69,7 +71,7 @@ def test_summary_is_that_of_the_records(finished: tuple[Path, RobustnessSets], m
         assert max(r["linf"] for r in rows) <= row["eps"] + 1e-6
 
 
-def test_subset_is_stored_with_its_hash(finished: tuple[Path, RobustnessSets]) -> None:
+def test_subset_is_stored_with_its_hash(finished: tuple[Path, RobustnessDataModule]) -> None:
     run, sets = finished
     summary = json.loads((run / "summary.json").read_text())
     written = (run / "subset.txt").read_bytes()
@@ -81,7 +83,7 @@ def test_subset_is_stored_with_its_hash(finished: tuple[Path, RobustnessSets]) -
 
 
 def test_early_end_leaves_the_rest_out(
-    finished: tuple[Path, RobustnessSets], model: Path, shapes_root: Path, tmp_path: Path
+    finished: tuple[Path, RobustnessDataModule], model: Path, shapes_root: Path, tmp_path: Path
 ) -> None:
     evaluate_robustness(model, shapes_root, tmp_path, stop_width=0.6)
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -97,7 +99,7 @@ def test_early_end_leaves_the_rest_out(
     assert contents(tmp_path) == whole
 
 
-def test_examples_are_pairs_of_the_attack(finished: tuple[Path, RobustnessSets]) -> None:
+def test_examples_are_pairs_of_the_attack(finished: tuple[Path, RobustnessDataModule]) -> None:
     run, sets = finished
     with np.load(run / "examples.npz", allow_pickle=False) as examples:
         assert examples["clean"].shape == examples["adversarial"].shape == (2, 16, 16, 3)
@@ -109,7 +111,7 @@ def test_examples_are_pairs_of_the_attack(finished: tuple[Path, RobustnessSets])
 
 
 def test_cut_run_goes_on_and_ends_the_same(
-    finished: tuple[Path, RobustnessSets], model: Path, shapes_root: Path, tmp_path: Path
+    finished: tuple[Path, RobustnessDataModule], model: Path, shapes_root: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RuntimeError, match="power cut"):
         evaluate_robustness(model, shapes_root, tmp_path, FailsAt(1))
@@ -125,7 +127,7 @@ def test_cut_run_goes_on_and_ends_the_same(
 
 
 def test_nothing_left_to_do_still_sums_up(
-    finished: tuple[Path, RobustnessSets], model: Path, shapes_root: Path
+    finished: tuple[Path, RobustnessDataModule], model: Path, shapes_root: Path
 ) -> None:
     run, _ = finished
     before = contents(run)
@@ -135,7 +137,7 @@ def test_nothing_left_to_do_still_sums_up(
 
 
 def test_more_images_keep_the_whole_chunks(
-    finished: tuple[Path, RobustnessSets], model: Path, shapes_root: Path, tmp_path: Path
+    finished: tuple[Path, RobustnessDataModule], model: Path, shapes_root: Path, tmp_path: Path
 ) -> None:
     evaluate_robustness(model, shapes_root, tmp_path, images={"pgd": 3})
     evaluate_robustness(model, shapes_root, tmp_path, FailsAt(2))
@@ -143,7 +145,7 @@ def test_more_images_keep_the_whole_chunks(
 
 
 def test_two_processes_end_the_same(
-    finished: tuple[Path, RobustnessSets], model: Path, shapes_root: Path, tmp_path: Path
+    finished: tuple[Path, RobustnessDataModule], model: Path, shapes_root: Path, tmp_path: Path
 ) -> None:
     evaluate_robustness(model, shapes_root, tmp_path, strategy="ddp_spawn", devices=2)
     assert contents(tmp_path) == contents(finished[0])
@@ -154,7 +156,7 @@ def test_two_processes_end_the_same(
 
 
 def test_other_settings_are_refused(
-    finished: tuple[Path, RobustnessSets], model: Path, shapes_root: Path
+    finished: tuple[Path, RobustnessDataModule], model: Path, shapes_root: Path
 ) -> None:
     before = contents(finished[0])
     with pytest.raises(ValueError, match=r"threats.pgd.eps: 0.05 -> 0.1\)"):

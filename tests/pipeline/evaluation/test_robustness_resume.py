@@ -30,7 +30,7 @@ model:
         class_path: modules.attacks.threats.AutoAttack
         init_args: {{eps: 0.004, version: custom, attacks: [apgd-ce, apgd-t]}}
 data:
-  class_path: RobustnessSets
+  class_path: RobustnessDataModule
   init_args:
     imagenet: {data}/imagenet
     pinpp: {data}/pinpp

@@ -6,7 +6,7 @@ import pytest
 from lightning.pytorch import Trainer
 
 from datamodules.evaluation.attack_batches import UnitDataset
-from datamodules.robustness import RobustnessSets
+from datamodules.robustness import RobustnessDataModule
 from modules.attacks.adaptive import PartPGD
 from modules.attacks.threats import PGD, AutoAttack, Square
 from modules.mpm import MPM
@@ -34,7 +34,7 @@ def test_square_that_beats_gradients_is_a_warning() -> None:
 
 
 def test_part_maps_under_attack(shapes_root: Path, tmp_path: Path) -> None:
-    object_parts = RobustnessSets(shapes_root / "imagenet", shapes_root / "pinpp", {"pgd": 1})
+    object_parts = RobustnessDataModule(shapes_root / "imagenet", shapes_root / "pinpp", {"pgd": 1})
     mpm = MPM(
         object_parts.object_parts, architecture="resnet10t", model_args={"channels": [8, 8, 16, 16]}
     )

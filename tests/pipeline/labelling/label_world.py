@@ -10,10 +10,10 @@ import torch
 from lightning.pytorch import Trainer
 from PIL import Image
 
-from datamodules.imagenet_shards import ImageNetShards
+from datamodules.imagenet_shards import ImageNetShardsDataModule
 from modules.pseudo_label_writer import PseudoLabelWriter
 from pipeline.labelling.progress import LabelProgressBar
-from pipeline.labelling.shard_callback import LabelShards
+from pipeline.labelling.shard_callback import PseudoLabelShards
 from tests.modules.tiny_segmenter import save_tiny_segmenter
 from tests.pipeline.commands import PROJECT, start_python
 
@@ -33,9 +33,9 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from datamodules.imagenet_shards import ImageNetShards
+from datamodules.imagenet_shards import ImageNetShardsDataModule
 from modules.pseudo_label_writer import PseudoLabelWriter
-from pipeline.labelling.shard_callback import LabelShards
+from pipeline.labelling.shard_callback import PseudoLabelShards
 
 
 class Slow(Callback):
@@ -46,7 +46,7 @@ class Slow(Callback):
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore interrupts
 torch.set_num_threads(1)
 root, run, devices = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-data = ImageNetShards(
+data = ImageNetShardsDataModule(
     root / "imagenet", root / "pinpp", batch_size=2, shard_size=3, num_workers=devices - 1
 )
 if len(sys.argv) > 5:  # no file may grow beyond so many bytes, as on a full disk
@@ -59,7 +59,7 @@ trainer = Trainer(
     logger=False,
     enable_progress_bar=False,
     use_distributed_sampler=False,
-    callbacks=[LabelShards(), Slow()],
+    callbacks=[PseudoLabelShards(), Slow()],
 )
 model = PseudoLabelWriter(root / "stage1", data.object_parts)
 trainer.predict(model, datamodule=data, return_predictions=False)
@@ -97,12 +97,12 @@ def predict(
     **settings: Any,
 ) -> None:
     """Labels in this process; `labels` are settings of the writer, `settings` of the trainer."""
-    data = ImageNetShards(root / "imagenet", root / "pinpp", batch_size=2, shard_size=3)
+    data = ImageNetShardsDataModule(root / "imagenet", root / "pinpp", batch_size=2, shard_size=3)
     trainer = Trainer(
         accelerator="cpu",
         default_root_dir=run,
         logger=False,
-        callbacks=[LabelShards(), LabelProgressBar()],
+        callbacks=[PseudoLabelShards(), LabelProgressBar()],
         **settings,
     )
     model = PseudoLabelWriter(root / segmenter, data.object_parts, **(labels or {}))

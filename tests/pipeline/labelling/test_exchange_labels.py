@@ -11,6 +11,7 @@ from PIL import Image
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.files.json_files import write_json
 from datamodules.images.imagenet_folder import list_images
 from datamodules.labels.pseudo_labels import read_labels
 from datamodules.masks.part_labels import ImageParts
@@ -21,7 +22,7 @@ from pipeline.labelling.export_labels import main as export_main
 from pipeline.labelling.import_labels import import_labels
 from pipeline.labelling.import_labels import main as import_main
 from pipeline.labelling.shard_writer import write_shard
-from pipeline.runs.stage_outputs import mark_complete, read_manifest, require_complete, write_json
+from pipeline.runs.stage_outputs import mark_complete, read_manifest, require_complete
 from tests.pipeline.commands import stage_args
 
 

@@ -11,11 +11,11 @@ from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
 from datamodules.corruptions import CORRUPTIONS
 from datamodules.evaluation.human_stimuli import EXPERIMENTS
+from datamodules.files.json_files import write_json
 from datamodules.images.imagenet_folder import list_images
 from datamodules.labels.pseudo_labels import to_table
 from datamodules.masks.part_labels import ImageParts
 from pipeline.evaluation.generalisation_records import mean_rows
-from pipeline.runs.stage_outputs import write_json
 
 
 def write_manifest(run: Path, state: str = "complete") -> None:

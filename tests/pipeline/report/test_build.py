@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.json_files import write_json
 from datamodules.images.imagenet_folder import list_images
 from pipeline import published
 from pipeline.report.build import build_report, main
@@ -15,7 +16,6 @@ from pipeline.report.examples import read_examples
 from pipeline.report.facts import label_facts, stage_facts
 from pipeline.report.robustness_tables import result_table
 from pipeline.report.segmenter import category_tables, segmenter_rows
-from pipeline.runs.stage_outputs import write_json
 from tests.pipeline.report.report_runs import write_events, write_runs
 
 AUTOATTACK = "AutoAttack l∞ 4/255"

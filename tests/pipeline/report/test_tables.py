@@ -11,6 +11,7 @@ from torch import nn
 
 from datamodules.corruptions import CORRUPTIONS
 from datamodules.evaluation.corruption_errors import ALEXNET_ERRORS
+from datamodules.files.json_files import write_json
 from modules.weights.classifier_folder import load_classifier
 from pipeline import published
 from pipeline.export.inference_cost import inference_cost
@@ -24,7 +25,6 @@ from pipeline.report.evaluations import (
     read_evaluation,
 )
 from pipeline.report.exports import DASH, FORMATS, to_csv, to_latex, to_markdown
-from pipeline.runs.stage_outputs import write_json
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.report.report_runs import write_alignment, write_generalisation, write_runs
 

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.files.json_files import write_json
 from pipeline.runs.stage_outputs import (
     config_differences,
     mark_complete,
     refuse_changed_config,
     require_complete,
     sha256,
-    write_json,
 )
 
 CONFIG = {"model": {"init_args": {"eps": 0.1}}, "trainer": {"max_epochs": 3, "devices": 1}}

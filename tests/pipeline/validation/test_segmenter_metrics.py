@@ -14,7 +14,7 @@ from modules.metrics.coco_ap import CocoMaskAP
 from pipeline.cli import main
 from pipeline.labelling.quality import pseudo_label_miou
 from pipeline.validation.category_tables import object_rows, part_rows
-from pipeline.validation.segmenter_metrics import SegmenterTables
+from pipeline.validation.segmenter_metrics import SegmenterMetrics
 from tests.pipeline.commands import run, stage_args
 
 VOCABULARY = PartVocabulary(
@@ -75,7 +75,7 @@ class Logged(SimpleNamespace):
         self.logged |= values
 
 
-def measure(callback: SegmenterTables) -> dict[str, float]:
+def measure(callback: SegmenterMetrics) -> dict[str, float]:
     module, trainer = Logged(), SimpleNamespace(datamodule=SimpleNamespace(vocabulary=VOCABULARY))
     callback.setup(trainer, module, "validate")
     callback.on_validation_epoch_start(trainer, module)
@@ -154,7 +154,7 @@ def dense_miou(suffix: str, threshold: float) -> float:
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4])
 def test_objects_and_composites_equal_dense_references(threshold: float) -> None:
-    logged = measure(SegmenterTables(score_threshold=threshold))
+    logged = measure(SegmenterMetrics(score_threshold=threshold))
     for suffix in SUFFIXES:
         expected = dense_object_ap(suffix, threshold)
         assert 0.02 < expected < 0.98
@@ -175,11 +175,11 @@ def test_miou_is_that_of_the_pseudo_labels() -> None:
         truth += [record(*pair) for pair in zip(batch["key"], batch["target"], strict=True)]
         labels += [record(*pair) for pair in zip(batch["key"], found[""], strict=True)]
     expected = pseudo_label_miou(labels, truth, VOCABULARY.inclusions)
-    assert measure(SegmenterTables())["val/semantic_mIoU"] == pytest.approx(expected, abs=1e-12)
+    assert measure(SegmenterMetrics())["val/semantic_mIoU"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_rows_of_parts_and_objects() -> None:
-    metric, whole = CocoMaskAP(SUFFIXES), SegmenterTables()
+    metric, whole = CocoMaskAP(SUFFIXES), SegmenterMetrics()
     for batch, found in batches():
         for i, key in enumerate(batch["key"]):
             metric.update(key, batch["target"][i], {s: found[s][i] for s in SUFFIXES})
@@ -208,7 +208,7 @@ def test_rows_of_parts_and_objects() -> None:
 
 def test_other_modules_are_refused() -> None:
     with pytest.raises(ValueError, match="measures PartSegmenter, not SimpleNamespace"):
-        SegmenterTables().setup(Trainer(logger=False), SimpleNamespace(), "fit")
+        SegmenterMetrics().setup(Trainer(logger=False), SimpleNamespace(), "fit")
 
 
 def test_two_processes_measure_what_one_does_and_validate_refreshes(

@@ -23,7 +23,7 @@ def _pixels(image: Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).cpu().numpy()
 
 
-class PartPictures(Callback):
+class PartOverlays(Callback):
     """Writes image, target parts and predicted parts of the first validation images.
 
     Works with modules that have `predict(images, labels)` (stage 1) or `predict_parts(images)`

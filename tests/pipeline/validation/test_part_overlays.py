@@ -19,7 +19,7 @@ from datamodules.masks.part_labels import ImageParts, decode_masks
 from datamodules.masks.part_masks import composite
 from pipeline.drawing.palette import part_colours
 from pipeline.drawing.part_overlays import overlay
-from pipeline.validation.part_pictures import PartPictures
+from pipeline.validation.part_overlays import PartOverlays
 
 
 class OneImageData(LightningDataModule):
@@ -87,7 +87,7 @@ def validate(module: LightningModule, data: LightningDataModule, root: Path) -> 
     trainer = Trainer(
         accelerator="cpu",
         logger=TensorBoardLogger(root, name="", version=""),
-        callbacks=[PartPictures(side=128)],
+        callbacks=[PartOverlays(side=128)],
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=root,
@@ -151,7 +151,7 @@ def test_stage_3_picture_draws_part_labels_of_weight_one(vocabulary: PartVocabul
         "part_labels": torch.ones(2, 8, 8, dtype=torch.int64),
         "part_weight": torch.tensor([1.0, 0.0]),
     }
-    picture = PartPictures(side=64).draw(Recogniser(), batch, vocabulary)
+    picture = PartOverlays(side=64).draw(Recogniser(), batch, vocabulary)
     assert picture is not None
     assert not (picture[:64, 68:132] == 255).all()
     assert (picture[68:132, 68:132] == 255).all()
@@ -190,7 +190,7 @@ def test_other_loggers_are_passed_over(vocabulary: PartVocabulary, tmp_path: Pat
     trainer = Trainer(
         accelerator="cpu",
         logger=CSVLogger(tmp_path),
-        callbacks=[PartPictures()],
+        callbacks=[PartOverlays()],
         enable_progress_bar=False,
         enable_model_summary=False,
     )
