@@ -1,12 +1,12 @@
 """Units of work of the attack evaluation: what they are, whether they are done, when to stop."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.stats import binomtest
 
 RECORD_SCHEMA = pa.schema(
     [
@@ -21,7 +21,6 @@ RECORD_SCHEMA = pa.schema(
         ("l1", pa.float32()),
     ]
 )
-Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,5 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
     Returns:
         Lower and upper end, in [0, 1].
     """
-    share, shrink = right / total, 1 + Z_95**2 / total
-    centre = (share + Z_95**2 / (2 * total)) / shrink
-    half = Z_95 / shrink * math.sqrt(share * (1 - share) / total + Z_95**2 / (4 * total**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    interval = binomtest(right, total).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from scipy.stats import norm
 
-from datamodules.evaluation.attack_units import Z_95, wilson_interval
+from datamodules.evaluation.attack_units import wilson_interval
 from datamodules.evaluation.evaluation_sets import EvaluationSet
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
@@ -109,7 +110,7 @@ def mean_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         shares, sizes = [row["accuracy"] for row in measured], [row["n"] for row in measured]
         mean, total = sum(shares) / len(shares), sum(sizes)
         variance = sum(p * (1 - p) / n for p, n in zip(shares, sizes, strict=True))
-        half = Z_95 * variance**0.5 / len(shares)
+        half = norm.ppf(0.975) * variance**0.5 / len(shares)
         means.append(
             {
                 "name": name,

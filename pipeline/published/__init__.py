@@ -25,6 +25,8 @@ from pipeline.published.robustness import (
     TABLE_6,
     TABLE_S2,
     TABLE_S3,
+    TABLE_S6,
+    TABLE_S7,
     PublishedAccuracy,
     PublishedSubset,
 )
@@ -48,6 +50,8 @@ __all__ = [
     "TABLE_S3",
     "TABLE_S4",
     "TABLE_S5",
+    "TABLE_S6",
+    "TABLE_S7",
     "PublishedAP",
     "PublishedAccuracy",
     "PublishedAlignment",

@@ -13,25 +13,27 @@ class PublishedAccuracy:
         method: Name of the method as the paper gives it.
         architecture: Network at inference.
         clean: Accuracy on clean images, percent.
-        linf: AutoAttack accuracy at l_inf 4/255, percent.
-        linf_x2: AutoAttack accuracy at l_inf 8/255, percent.
+        linf: AutoAttack accuracy at l_inf 4/255, percent; None where the table does not say.
+        linf_x2: AutoAttack accuracy at l_inf 8/255, percent; None as above.
         source: Paper and table.
         l1: AutoAttack accuracy at l_1 75, percent; None where the table has no such column.
         l2: AutoAttack accuracy at l_2 2, percent; None where the table has no such column.
-        average: Mean of the four robust accuracies, percent; None as above.
+        average: Mean of the robust accuracies that the table has, percent; None as above.
         parameters: Parameters at inference in millions; None where the table does not say.
+        gflops: Multiply-adds at inference in thousand millions; None as above.
     """
 
     method: str
     architecture: str
     clean: float
-    linf: float
-    linf_x2: float
+    linf: float | None
+    linf_x2: float | None
     source: str
     l1: float | None = None
     l2: float | None = None
     average: float | None = None
     parameters: float | None = None
+    gflops: float | None = None
 
 
 def _table_2(
@@ -62,6 +64,30 @@ def _table_6(
     )
 
 
+def _table_s6(
+    method: str, clean: float, linf: float, l1: float, l2: float, average: float
+) -> PublishedAccuracy:
+    source = f"{PAPER}, Table S6"
+    return PublishedAccuracy(
+        method, "ResNet-50-GELU", clean, linf, None, source, l1, l2, average=average
+    )
+
+
+def _table_s7(
+    architecture: str,
+    cost: tuple[float, float],
+    method: str,
+    clean: float,
+    linf: float | None,
+    linf_x2: float,
+) -> PublishedAccuracy:
+    source = f"{PAPER}, Table S7"
+    parameters, gflops = cost
+    return PublishedAccuracy(
+        method, architecture, clean, linf, linf_x2, source, parameters=parameters, gflops=gflops
+    )
+
+
 TABLE_2 = (
     _table_2("ResNet-50", "Salman et al. 2020", 63.9, (35.9, 13.2, 2.0, 13.7, 16.2)),
     _table_2("ResNet-50", "EasyRobust (Mao et al. 2022)", 64.7, (34.3, 11.4, 2.3, 16.4, 16.1)),
@@ -88,6 +114,23 @@ TABLE_6 = (
     _table_6("SV3 without top-down path", 25.6, 67.4, 36.9, 11.7),
 )
 """Structures of the part branch (Table 6); SVn = supervision on the last n blocks."""
+
+
+TABLE_S6 = (
+    _table_s6("MPM with object masks", 67.5, 37.3, 6.0, 23.6, 22.3),
+    _table_s6("MPM with part masks", 67.8, 39.1, 6.2, 24.3, 23.2),
+)
+"""Object masks in place of part masks (Table S6)."""
+
+_WIDE, _RESNEXT = ("WideResNet-28-10", (36.6, 21.0)), ("ResNeXt-50", (23.4, 4.3))
+TABLE_S7 = (
+    _table_s7(*_WIDE, "Gowal et al., validation images leak", 61.0, None, 26.7),
+    _table_s7(*_WIDE, "Wang et al., validation images leak", 65.2, 48.3, 31.3),
+    _table_s7(*_WIDE, "Wang et al., ImageNet val images", 57.6, 38.4, 28.4),
+    _table_s7(*_RESNEXT, "vanilla AT", 67.9, 48.0, 27.6),
+    _table_s7(*_RESNEXT, "MPM", 69.0, 48.9, 28.5),
+)
+"""Tiny-ImageNet with generated training images (Table S7)."""
 
 
 @dataclass(frozen=True)

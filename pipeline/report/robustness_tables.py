@@ -13,22 +13,19 @@ LINF_X2 = threat_title("AutoAttack", "linf", 8 / 255)
 L1 = threat_title("AutoAttack", "l1", 75)
 L2 = threat_title("AutoAttack", "l2", 2)
 AVERAGE = "average"
-FIELDS = {CLEAN: "clean", LINF: "linf", LINF_X2: "linf_x2", L1: "l1", L2: "l2", AVERAGE: "average"}
+PARAMETERS, GFLOPS = "parameters, M", "GFLOPs"
+FIELDS = {
+    CLEAN: "clean",
+    LINF: "linf",
+    LINF_X2: "linf_x2",
+    L1: "l1",
+    L2: "l2",
+    AVERAGE: "average",
+    PARAMETERS: "parameters",
+    GFLOPS: "gflops",
+}
 CAPTION = "Accuracy in percent, with its 95 % interval and the number of images."
 
-# clean, l_inf 4/255, l_1 75, l_2 2, average of the three threats (PartImageNet++, Table S6)
-TABLE_S6 = (
-    ("MPM with object masks", (67.5, 37.3, 6.0, 23.6, 22.3)),
-    ("MPM with part masks", (67.8, 39.1, 6.2, 24.3, 23.2)),
-)
-# parameters in millions, GFLOPs, clean, l_inf 4/255, l_inf 8/255 (PartImageNet++, Table S7)
-TABLE_S7 = (
-    ("Gowal et al., validation images leak", "WideResNet-28-10", (36.6, 21.0, 61.0, None, 26.7)),
-    ("Wang et al., validation images leak", "WideResNet-28-10", (36.6, 21.0, 65.2, 48.3, 31.3)),
-    ("Wang et al., ImageNet val images", "WideResNet-28-10", (36.6, 21.0, 57.6, 38.4, 28.4)),
-    ("vanilla AT", "ResNeXt-50", (23.4, 4.3, 67.9, 48.0, 27.6)),
-    ("MPM", "ResNeXt-50", (23.4, 4.3, 69.0, 48.9, 28.5)),
-)
 STEPS = {"clean": "wrong before", "": "standing"}
 ATTACK_ORDER = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 
@@ -36,20 +33,12 @@ ATTACK_ORDER = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 def result_table(evaluations: Sequence[Evaluation]) -> Table:
     """Measured accuracies beside the paper's Table 2; columns that only it has come last."""
     measured = [threat.title for one in evaluations for threat in one.threats]
-    titles = list(dict.fromkeys(title for title in (*measured, *FIELDS) if title != AVERAGE))
-    titles.append(AVERAGE)
+    titles = [*dict.fromkeys([*measured, CLEAN, LINF, LINF_X2, L1, L2]), AVERAGE]
     rows = [
         Row(one.name, one.model, tuple(_cell(one, title) for title in titles))
         for one in evaluations
     ]
-    rows += [
-        published_row(
-            row.method,
-            row.architecture,
-            [getattr(row, FIELDS[title]) if title in FIELDS else None for title in titles],
-        )
-        for row in published.TABLE_2
-    ]
+    rows += [_published(row, titles) for row in published.TABLE_2]
     columns = tuple(Column(title) for title in titles)
     source = f"{published.SCALE_NOTE} ({published.TABLE_2[0].source})"
     return Table("table_2", "Robustness (Table 2)", CAPTION, columns, tuple(rows), source)
@@ -75,47 +64,38 @@ def further_tables(
             "table_5",
             "MPM by the quality of its part labels (Table 5)",
             (CLEAN, LINF, LINF_X2),
-            [
-                published_row(row.method, row.architecture, (row.clean, row.linf, row.linf_x2))
-                for row in published.TABLE_5_RECOGNISER
-            ],
+            published.TABLE_5_RECOGNISER,
         ),
         (
             "table_6",
             "Structures of the part branch (Table 6)",
-            ("parameters, M", CLEAN, LINF, LINF_X2),
-            [
-                published_row(
-                    row.method,
-                    row.architecture,
-                    (row.parameters, row.clean, row.linf, row.linf_x2),
-                )
-                for row in published.TABLE_6
-            ],
+            (PARAMETERS, CLEAN, LINF, LINF_X2),
+            published.TABLE_6,
         ),
         (
             "table_s6",
             "Object masks and part masks (Table S6)",
             (CLEAN, *three, AVERAGE),
-            [published_row(name, "ResNet-50-GELU", values) for name, values in TABLE_S6],
+            published.TABLE_S6,
         ),
         (
             "table_s7",
             "Tiny-ImageNet (Table S7)",
-            ("parameters, M", "GFLOPs", CLEAN, LINF, LINF_X2),
-            [published_row(name, network, values) for name, network, values in TABLE_S7],
+            (PARAMETERS, GFLOPS, CLEAN, LINF, LINF_X2),
+            published.TABLE_S7,
         ),
     ):
         threats = three if name == "table_s6" else (LINF, LINF_X2, L1, L2)
         ours = []
         for one in evaluations:
             size, flops = cells.get(one.name, (unknown, unknown))
-            other = {"parameters, M": size, "GFLOPs": flops}
+            other = {PARAMETERS: size, GFLOPS: flops}
             row = tuple(other.get(column) or _cell(one, column, threats) for column in columns)
             ours.append(Row(one.name, one.model, row))
+        theirs = [_published(row, columns) for row in rows]
         source = f"{published.SCALE_NOTE} ({published.PAPER})"
-        shown = tuple(Column(c, digits=2 if c == "GFLOPs" else 1) for c in columns)
-        tables.append(Table(name, title, CAPTION, shown, (*ours, *rows), source))
+        shown = tuple(Column(c, digits=2 if c == GFLOPS else 1) for c in columns)
+        tables.append(Table(name, title, CAPTION, shown, (*ours, *theirs), source))
     return tables
 
 
@@ -162,6 +142,12 @@ def parts_table(evaluations: Sequence[Evaluation]) -> Table:
             rows.append(Row(f"{one.name}, {name}" if name else one.name, one.model, tuple(cells)))
     caption = "Mean IoU in percent of the part maps with the annotations of val images."
     return Table("parts", "Parts under attack", caption, columns, tuple(rows))
+
+
+def _published(row: published.PublishedAccuracy, titles: Sequence[str]) -> Row:
+    """A published row; titles that it has no figure for stay empty."""
+    values = [getattr(row, FIELDS[title]) if title in FIELDS else None for title in titles]
+    return published_row(row.method, row.architecture, values)
 
 
 def _cell(one: Evaluation, title: str, threats: Sequence[str] = (LINF, LINF_X2, L1, L2)) -> Cell:

@@ -81,7 +81,7 @@ def _accuracy_table(results: Sequence[Result], rows: Sequence[Row], threats: Seq
                 ),
                 f"{max(parameters):,}" if parameters else "",
                 f"{max(flops) / 1e6:,.1f}" if flops else "",
-                *("" if math.isnan(value) else f"{value:.1f}" for value in published),
+                *("" if value is None else f"{value:.1f}" for value in published),
                 row.published.source.rpartition(", ")[2],
             ]
         )

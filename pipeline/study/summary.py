@@ -5,12 +5,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy import stats
+
 from pipeline.study.results import Result
 from pipeline.study.rows import Claim
-
-Z_975 = 1.959963984540054
-# 97.5 % quantiles of Student's t for 1 to 10 degrees of freedom
-T_975 = (12.7062, 4.30265, 3.18245, 2.77645, 2.57058, 2.44691, 2.36462, 2.30600, 2.26216, 2.22814)
 
 
 @dataclass(frozen=True)
@@ -28,23 +26,6 @@ class Mean:
     n: int
 
 
-def t_quantile(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t distribution, to 1e-4 relative.
-
-    Args:
-        freedom: degrees of freedom, at least 1.
-    """
-    if freedom <= len(T_975):
-        return T_975[freedom - 1]
-    z = Z_975  # expansion of Cornish and Fisher
-    return (
-        z
-        + (z**3 + z) / (4 * freedom)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
-    )
-
-
 def mean_interval(values: Sequence[float]) -> Mean | None:
     """Mean and 95 % confidence interval (Student's t) of independent values; None for none."""
     n = len(values)
@@ -52,7 +33,7 @@ def mean_interval(values: Sequence[float]) -> Mean | None:
         return None
     half = math.nan
     if n > 1:
-        half = t_quantile(n - 1) * statistics.stdev(values) / math.sqrt(n)
+        half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
     return Mean(statistics.fmean(values), half, n)
 
 

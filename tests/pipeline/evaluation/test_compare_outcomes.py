@@ -4,13 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.evaluation.compare_outcomes import (
-    compare,
-    main,
-    mcnemar,
-    paired_difference,
-    unpaired_difference,
-)
+from pipeline.evaluation.compare_outcomes import compare, main
+from pipeline.evaluation.intervals import mcnemar, paired_difference, unpaired_difference
 from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes
 
 LOG = """using standard version including apgd-ce, apgd-t, fab-t, square.

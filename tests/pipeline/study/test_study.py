@@ -7,7 +7,6 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -19,7 +18,7 @@ from pipeline.study.plot import draw_study
 from pipeline.study.processes import Processes
 from pipeline.study.results import Result
 from pipeline.study.rows import CLAIMS, ROWS, Claim, chosen_rows
-from pipeline.study.summary import mean_interval, paired_difference, t_quantile, verdict
+from pipeline.study.summary import mean_interval, paired_difference, verdict
 from tests.pipeline.commands import PROJECT
 
 EVALUATION = """
@@ -48,16 +47,6 @@ def results_of(**accuracies: list[float]) -> list[Result]:
         for name, values in accuracies.items()
         for seed, value in enumerate(values)
     ]
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 9, 10, 11, 15, 30, 100])
-def test_t_quantile_cuts_off_two_and_a_half_percent(freedom: int) -> None:
-    constant = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2))
-    constant /= math.sqrt(freedom * math.pi)
-    t = np.linspace(0, t_quantile(freedom), 400_001)
-    density = constant * (1 + t**2 / freedom) ** (-(freedom + 1) / 2)
-    area = (density[1:] + density[:-1]).sum() / 2 * (t[1] - t[0])
-    assert area == pytest.approx(0.475, abs=1e-5)
 
 
 def test_mean_interval_of_three_values() -> None:
