@@ -29,10 +29,15 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).parent))
 from part_loss import dense
 
+from modules.attacks.pixel_units import PixelDistance
+from modules.attacks.training_attack import TrainingAttack
 from modules.mpm import MPM
+from modules.networks.structures import NetworkSettings
 
 EPS, STEPS, SMOOTHING = 4 / 255, 2, 0.1
 OBJECTS, PART_CLASSES = 1000, 3311
+
+CLEAN = TrainingAttack(eps=PixelDistance(0))
 
 Batch = dict[str, Any]
 
@@ -40,9 +45,9 @@ Batch = dict[str, Any]
 def model(**settings: Any) -> MPM:
     """MPM at full size with seeded random weights."""
     torch.manual_seed(0)
-    arguments = {"architecture": "resnet50", "model_args": {"act_layer": "gelu"}}
+    network = NetworkSettings(architecture="resnet50", model_args={"act_layer": "gelu"})
     object_parts = torch.ones(OBJECTS, PART_CLASSES, dtype=torch.bool)
-    return MPM(object_parts, **{**arguments, **settings}).train()
+    return MPM(object_parts, network, **settings).train()
 
 
 def batch(size: int, device: str) -> Batch:
@@ -118,7 +123,7 @@ def flops(step: Callable[[], Tensor], parameters: nn.Module) -> int:
 
 def flop_ratio(size: int = 1) -> tuple[float, float, float]:
     """GFLOP an image: ours, theirs, and a clean step of ours."""
-    given, ours, clean = batch(size, "cpu"), model(), model(eps=0.0)
+    given, ours, clean = batch(size, "cpu"), model(), model(attack=CLEAN)
     theirs = model()
     counts = (
         flops(lambda: ours.training_step(given, 0), ours),
@@ -151,7 +156,7 @@ def timings(size: int, repetitions: int, device: str, compiled: bool) -> dict[st
     variants = {
         "theirs": model(),
         "ours": model(),
-        "ours, clean": model(eps=0.0),
+        "ours, clean": model(attack=CLEAN),
         "ours, vanilla": model(part_loss_weight=0.0),
     }
     if compiled:

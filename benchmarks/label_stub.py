@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules.imagenet_shards import ImageNetShardsDataModule
+from modules.networks.detector_settings import MaskDetectorSettings
 from modules.part_segmenter import PartSegmenter
 from modules.pseudo_label_writer import PseudoLabelWriter
 from pipeline.labelling.shard_callback import PseudoLabelShards
@@ -67,7 +68,9 @@ def make_data(root: Path, images: int) -> None:
     broken.write_bytes(sources[0].read_bytes()[:100])
     torch.manual_seed(0)
     data = ImageNetShardsDataModule(root / "imagenet", root / "pinpp")
-    segmenter = PartSegmenter(data.object_parts, backbone="test_resnet", fpn_channels=8)
+    segmenter = PartSegmenter(
+        data.object_parts, "test_resnet", detector=MaskDetectorSettings(fpn_channels=8)
+    )
     checkpoint = {"state_dict": segmenter.state_dict(), "hyper_parameters": dict(segmenter.hparams)}
     torch.save(checkpoint, root / "segmenter.ckpt")
 

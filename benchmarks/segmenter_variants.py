@@ -7,6 +7,7 @@ from torch import Tensor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 
+from modules.networks.detector_settings import MaskDetectorSettings
 from modules.networks.mask_rcnn import PartMaskRCNN
 from modules.networks.timm_fpn import TimmFPN
 
@@ -21,15 +22,7 @@ def build(backbone: str, classes: int) -> PartMaskRCNN:
     network = PartMaskRCNN(
         TimmFPN(backbone, 256),
         classes,
-        mask_channels=(256, 256, 256, 256),
-        box_head_dim=1024,
-        min_size=375,
-        max_size=500,
-        anchor_sizes=(16, 32, 64, 128, 256),
-        rpn_proposals=1000,
-        rois_per_image=512,
-        score_threshold=0.05,
-        detections_per_image=100,
+        MaskDetectorSettings(min_size=375, max_size=500, anchor_sizes=(16, 32, 64, 128, 256)),
     ).eval()
     favour(network, OBJECT)
     return network

@@ -9,20 +9,21 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import nn
 
 from datamodules.files.errors import UserError
 from modules.attacks.detection_attacks import DetectionPGD, ascend
+from modules.attacks.pixel_units import PixelDistance
 from modules.metrics.box_ap import BoxAP
 from modules.networks.detector import ClassifierPyramid, faster_rcnn
+from modules.networks.detector_settings import DetectorSettings
 from modules.networks.images import as_float
-from modules.optimisation.schedules import multistep
+from modules.optimisation.parameter_groups import norm_parameters, parameter_groups
+from modules.optimisation.schedules import Schedule, scheduled
 from modules.state_dicts.weight_files import load_checkpoint, load_strictly
 from modules.weights.detector_sources import checkpoint_of, open_backbone
 
 CLEAN, FIGURES = "clean", ("AP", "AP50")
-NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
-WARMUP_START = 0.001
+SCHEDULE = Schedule(warmup_steps=125, warmup_start=0.001, shape="multistep", milestones=(5 / 6,))
 
 
 class DownstreamDetector(LightningModule):
@@ -45,15 +46,7 @@ class DownstreamDetector(LightningModule):
         architecture: timm name of the network without a `backbone`.
         model_args: its further arguments.
         frozen_stages: so many first stages of a given backbone are not trained.
-        fpn_channels: channels of the feature pyramid.
-        box_head_dim: width of the box head.
-        min_size: the shorter side of an image is resized to this, in pixels ...
-        max_size: ... unless the longer side would exceed this.
-        anchor_sizes: side of the anchors on the five pyramid levels, in pixels.
-        rpn_proposals: proposals kept of each image.
-        rois_per_image: proposals sampled for the losses of each image.
-        score_threshold: detections need a higher score, in [0, 1].
-        detections_per_image: at most this many detections.
+        detector: sizes of the detector.
         replays: times that each batch is trained on; 1 trains on clean images.
         eps: radius of the l_inf perturbation of training, pixel units of images in [0, 1].
         attacks: attacks of the test by name.
@@ -61,8 +54,7 @@ class DownstreamDetector(LightningModule):
         optimizer: makes the optimiser from the parameters.
         backbone_lr_factor: factor of the backbone's learning rate.
         clip_norm: gradients are clipped at this norm.
-        warmup_steps: batches of linear warm-up.
-        milestones: fractions of the training after which the rate falls to a tenth.
+        schedule: course of the learning rate, by batches, not by replays.
 
     Raises:
         MissingInputError: if `backbone` or `weights` does not exist.
@@ -77,24 +69,15 @@ class DownstreamDetector(LightningModule):
         architecture: str = "resnet50",
         model_args: dict[str, Any] | None = None,
         frozen_stages: int = 1,
-        fpn_channels: int = 256,
-        box_head_dim: int = 1024,
-        min_size: int = 800,
-        max_size: int = 1333,
-        anchor_sizes: tuple[int, int, int, int, int] = (32, 64, 128, 256, 512),
-        rpn_proposals: int = 1000,
-        rois_per_image: int = 512,
-        score_threshold: float = 0.05,
-        detections_per_image: int = 100,
+        detector: DetectorSettings = DetectorSettings(),
         replays: int = 4,
-        eps: float = 4 / 255,
+        eps: PixelDistance = PixelDistance("4/255"),
         attacks: dict[str, DetectionPGD] | None = None,
         attack_validation: bool = False,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         backbone_lr_factor: float = 0.1,
         clip_norm: float = 100.0,
-        warmup_steps: int = 125,
-        milestones: tuple[float, ...] = (5 / 6,),
+        schedule: Schedule = SCHEDULE,
     ) -> None:
         super().__init__()
         if num_classes is None or num_classes < 2:
@@ -115,30 +98,24 @@ class DownstreamDetector(LightningModule):
             backbone, checkpoint, {"architecture": architecture, "model_args": model_args or {}}
         )
         self.network = faster_rcnn(
-            ClassifierPyramid(network, fpn_channels, frozen_stages if started else 0, started),
+            ClassifierPyramid(
+                network, detector.fpn_channels, frozen_stages if started else 0, started
+            ),
             num_classes,
+            detector,
             mean=self.description["mean"],
             std=self.description["std"],
-            box_head_dim=box_head_dim,
-            min_size=min_size,
-            max_size=max_size,
-            anchor_sizes=anchor_sizes,
-            rpn_proposals=rpn_proposals,
-            rois_per_image=rois_per_image,
-            score_threshold=score_threshold,
-            detections_per_image=detections_per_image,
         )
         if checkpoint is not None:
             load_strictly(self, checkpoint["state_dict"], str(weights))
         self.replays = replays
-        self.eps = eps
+        self.eps = float(eps)
         self.attacks = attacks or {}
         self.attack_validation = attack_validation
         self.optimizer = optimizer
         self.backbone_lr_factor = backbone_lr_factor
         self.clip_norm = clip_norm
-        self.warmup_steps = warmup_steps
-        self.milestones = milestones
+        self.schedule = schedule
         self.boxes = {name: BoxAP() for name in (CLEAN, *self.attacks)}
         self.precisions: dict[str, dict[str, float]] = {}
 
@@ -190,12 +167,15 @@ class DownstreamDetector(LightningModule):
         checkpoint["description"] = self.description
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser with linear warm-up and milestones, by batches, not by replays."""
-        optimizer = self.optimizer(self._parameter_groups())
-        for group in optimizer.param_groups:
-            group["lr"] *= group["lr_scale"]
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler}}
+        """The optimiser with its schedule; the backbone is slower, norm layers do not decay."""
+        body = "network.backbone.network."
+        names = [name for name, _ in self.named_parameters() if name.startswith(body)]
+        groups = parameter_groups(
+            self.named_parameters(),
+            dict.fromkeys(names, self.backbone_lr_factor),
+            norm_parameters(self),
+        )
+        return scheduled(self.optimizer(groups), self.schedule, self._extent)
 
     def _measure(self, batch: dict[str, Any], attacks: Sequence[str] | dict[str, Any]) -> None:
         images = [as_float(image) for image in batch["image"]]
@@ -216,34 +196,8 @@ class DownstreamDetector(LightningModule):
             self.log_dict({f"{stage}/{figure}{suffix}": values[figure] for figure in FIGURES})
             self.boxes[name].reset()
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups by rate and decay: the backbone is slower, norm layers do not decay."""
-        norms = {
-            id(parameter)
-            for module in self.modules()
-            if isinstance(module, NORMS)
-            for parameter in module.parameters(recurse=False)
-        }
-        body = {id(parameter) for parameter in self.network.backbone.network.parameters()}
-        groups: dict[tuple[bool, bool], dict[str, Any]] = {}
-        for parameter in self.parameters():
-            if not parameter.requires_grad:
-                continue
-            kind = id(parameter) in body, id(parameter) in norms
-            if kind not in groups:
-                scale = self.backbone_lr_factor if kind[0] else 1.0
-                groups[kind] = {"params": [], "lr_scale": scale}
-                groups[kind] |= {"weight_decay": 0.0} if kind[1] else {}
-            groups[kind]["params"].append(parameter)
-        return list(groups.values())
-
-    def _factor(self, batch: int) -> float:
-        """Learning rate of a batch relative to the optimiser's own."""
-        if batch < self.warmup_steps or batch == 0:
-            done = batch / self.warmup_steps if self.warmup_steps else 1.0
-            return WARMUP_START + (1 - WARMUP_START) * done
-        # Asked late: a loader built before a checkpoint is restored starts at the wrong batch.
-        total = self.trainer.estimated_stepping_batches
+    def _extent(self) -> tuple[float, int]:
+        batches = self.trainer.estimated_stepping_batches
         if self.trainer.max_steps > 0:  # the trainer counts updates, one a replay
-            total = min(total, math.ceil(self.trainer.max_steps / self.replays))
-        return multistep(batch, total, self.milestones)
+            batches = min(batches, math.ceil(self.trainer.max_steps / self.replays))
+        return batches, self.trainer.max_epochs or 1

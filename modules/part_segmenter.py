@@ -1,8 +1,9 @@
 """Stage 1: the part segmenter (PartImageNet++ §4.1)."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from datamodules.files.errors import UserError
 from modules.metrics.coco_ap import CocoMaskAP, MaskMetrics
+from modules.networks.detector_settings import MaskDetectorSettings
 from modules.networks.images import as_float
 from modules.networks.part_roi_heads import Detections
 from modules.networks.segmenter_engines import segmenter_network
-from modules.optimisation.parameter_groups import parameter_groups
-from modules.optimisation.schedules import by_step, cosine, multistep
+from modules.optimisation.parameter_groups import layer_scales, parameter_groups, vectors
+from modules.optimisation.schedules import Schedule, scheduled
+from modules.state_dicts.hyper_parameters import make_plain
 
 UNFILTERED, FILTERED = "", "_filtered"
 
@@ -28,8 +31,7 @@ class PartSegmenter(LightningModule):
     `segm_APl`, -1 where no mask has the size) and the same with the category filter
     (`val/segm_AP_filtered`, ...), both from one pass; `mask_metrics` keeps them by part.
 
-    A checkpoint's `hyper_parameters` with the vocabulary's matrix rebuild the network:
-    `PartSegmenter(**hyper_parameters, object_parts=...)`; nothing is downloaded then.
+    `from_hyper_parameters` rebuilds the network of a checkpoint; nothing is downloaded then.
 
     Args:
         object_parts: bool `(num_objects, K + 1)`, which parts occur on which object; column 0 is
@@ -37,32 +39,14 @@ class PartSegmenter(LightningModule):
         backbone: name of a timm network with four stages (`features_only`).
         pretrained: start from timm's weights, which are downloaded.
         weights: local file with the backbone's weights, used instead of a download.
-        fpn_channels: channels of the feature pyramid.
-        mask_channels: channels of the convolutions of the mask head.
-        box_head_dim: width of the box head.
-        min_size: the shorter side of an image is resized to this, in pixels ...
-        max_size: ... unless the longer side would exceed this.
-        anchor_sizes: side of the anchors on the five pyramid levels, in pixels.
-        rpn_proposals: proposals kept of each image.
-        rois_per_image: proposals sampled for the losses of each image.
-        score_threshold: detections need a higher score, in [0, 1].
-        detections_per_image: at most this many detections.
         engine: `torchvision`, or `detectron2` where that optional package is installed.
-        rpn_convs: 3x3 convolutions of the region proposal network.
-        head_norm: normalisation in pyramid, box and mask head: "" for none, "GN", "BN" or
-            "SyncBN"; with one the box head has four convolutions and one layer.
-        class_loss: `softmax` cross-entropy, or the `federated` sigmoid loss (Zhou et al. 2021),
-            which weighs classes by the `image_counts` of the data module.
-        detections_per_part: under the category filter, at most this many detections for every
-            part of the object (and never more than `detections_per_image`); None for no cap.
+        detector: sizes of the detector.
         grad_checkpointing: recompute the backbone's blocks in the backward pass, less memory.
         layer_decay: factor of the learning rate from one backbone layer to the one before it,
             in (0, 1]; 1 trains all layers at the same rate.
         decay_norms: False exempts biases, norms and position embeddings from weight decay.
         optimizer: makes the optimiser from the parameters.
-        warmup_steps: optimiser steps of linear warm-up.
-        schedule: after the warm-up, cosine to zero, or a tenth of the rate at each milestone.
-        milestones: fractions of the training for `schedule: multistep`.
+        schedule: course of the learning rate.
 
     Raises:
         UserError: if `object_parts` is missing or not such a matrix, the backbone is unfit,
@@ -78,66 +62,60 @@ class PartSegmenter(LightningModule):
         backbone: str = "resnet18",
         pretrained: bool = False,
         weights: Path | None = None,
-        fpn_channels: int = 256,
-        mask_channels: tuple[int, ...] = (256, 256, 256, 256),
-        box_head_dim: int = 1024,
-        min_size: int = 800,
-        max_size: int = 1333,
-        anchor_sizes: tuple[int, int, int, int, int] = (32, 64, 128, 256, 512),
-        rpn_proposals: int = 1000,
-        rois_per_image: int = 512,
-        score_threshold: float = 0.05,
-        detections_per_image: int = 100,
         engine: Literal["torchvision", "detectron2"] = "torchvision",
-        rpn_convs: int = 1,
-        head_norm: Literal["", "BN", "SyncBN", "GN"] = "",
-        class_loss: Literal["softmax", "federated"] = "softmax",
-        detections_per_part: int | None = None,
+        detector: MaskDetectorSettings = MaskDetectorSettings(),
         grad_checkpointing: bool = False,
         layer_decay: float = 1.0,
         decay_norms: bool = True,
         optimizer: OptimizerCallable = torch.optim.AdamW,
-        warmup_steps: int = 100,
-        schedule: Literal["cosine", "multistep"] = "cosine",
-        milestones: tuple[float, ...] = (0.5, 0.75),
+        schedule: Schedule = Schedule(warmup_steps=100),
     ) -> None:
         super().__init__()
         # What is left out is either no plain value or would start a download when rebuilt.
         self.save_hyperparameters(ignore=["object_parts", "optimizer", "pretrained", "weights"])
+        make_plain(self)
         self.register_buffer("object_parts", _checked(object_parts), persistent=False)
         self.network = segmenter_network(
             engine,
             backbone,
-            pretrained,
-            weights,
-            fpn_channels,
-            grad_checkpointing,
-            num_classes=self.object_parts.shape[1],
-            mask_channels=mask_channels,
-            box_head_dim=box_head_dim,
-            min_size=min_size,
-            max_size=max_size,
-            anchor_sizes=anchor_sizes,
-            rpn_proposals=rpn_proposals,
-            rois_per_image=rois_per_image,
-            rpn_convs=rpn_convs,
-            head_norm=head_norm,
-            class_loss=class_loss,
-            score_threshold=score_threshold,
-            detections_per_image=detections_per_image,
-            detections_per_part=detections_per_part,
+            self.object_parts.shape[1],
+            detector,
+            pretrained=pretrained,
+            weights=weights,
+            grad_checkpointing=grad_checkpointing,
         )
-        self.class_loss = class_loss
+        self.class_loss = detector.class_loss
         self.layer_decay = layer_decay
         self.decay_norms = decay_norms
         # A plain function, as the average of the weights deep-copies the module: the callable that
         # the command line makes drags its parser along.
         self.optimizer = lambda parameters: optimizer(parameters)
-        self.warmup_steps = warmup_steps
         self.schedule = schedule
-        self.milestones = milestones
         self.average_precision = CocoMaskAP((UNFILTERED, FILTERED))
         self.mask_metrics: dict[str, MaskMetrics] = {}  # of the last validation, by suffix
+
+    @classmethod
+    def from_hyper_parameters(
+        cls, settings: Mapping[str, Any], object_parts: Tensor, **detector: Any
+    ) -> Self:
+        """The untrained module of a checkpoint's `hyper_parameters`.
+
+        Args:
+            settings: the hyper-parameters.
+            object_parts: see the class.
+            **detector: settings of the detector that are to be other than in training.
+
+        Raises:
+            UserError: if they are not those of a part segmenter of this version.
+        """
+        # LightningCLI adds entries of its own, such as `_class_path`.
+        given = {name: value for name, value in settings.items() if not name.startswith("_")}
+        try:
+            given["detector"] = MaskDetectorSettings(**(given["detector"] | detector))
+            given["schedule"] = Schedule(**given["schedule"])
+            return cls(object_parts, **given)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"these are no settings of a part segmenter ({error})") from None
 
     def setup(self, stage: str) -> None:
         """Hands the class frequencies of the training images to the federated loss."""
@@ -201,27 +179,16 @@ class PartSegmenter(LightningModule):
         self.average_precision.reset()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser with linear warm-up, then cosine or multistep, per step."""
-        optimizer = self.optimizer(self._parameter_groups())
-        for group in optimizer.param_groups:
-            group["lr"] *= group.get("lr_scale", 1.0)
-        return by_step(optimizer, self._factor)
+        """The optimiser with its schedule, by step."""
+        groups = parameter_groups(
+            self.network.named_parameters(),
+            layer_scales(self.network, self.layer_decay),
+            () if self.decay_norms else vectors(self.network),
+        )
+        return scheduled(self.optimizer(groups), self.schedule, self._extent)
 
-    def _parameter_groups(self) -> Any:
-        if self.layer_decay == 1 and self.decay_norms:
-            return self.parameters()
-        return parameter_groups(self.network, self.layer_decay, self.decay_norms)
-
-    def _factor(self, step: int) -> float:
-        """Learning rate at `step` relative to the optimiser's own."""
-        if step < self.warmup_steps or step == 0:
-            return (step + 1) / max(1, self.warmup_steps)
-        # Not asked for any earlier: it makes Lightning build the training loader, and before a
-        # checkpoint is restored that loader would start at the wrong batch.
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        if self.schedule == "multistep":
-            return multistep(step, total, self.milestones)
-        return cosine(step, self.warmup_steps, total)
+    def _extent(self) -> tuple[float, int]:
+        return max(1, int(self.trainer.estimated_stepping_batches)), self.trainer.max_epochs or 1
 
 
 def _checked(object_parts: Tensor | None) -> Tensor:

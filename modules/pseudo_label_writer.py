@@ -51,17 +51,15 @@ def load_segmenter(
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         state = content["state_dict"]
-        # LightningCLI adds entries of its own, such as `_class_path`.
-        settings = {k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_")}
-        settings |= {
-            "object_parts": object_parts,
+        detector = {
             "score_threshold": score_threshold,
             "detections_per_image": max_instances,
             "detections_per_part": detections_per_part,
         }
         if rpn_proposals is not None:
-            settings["rpn_proposals"] = rpn_proposals
-        network = PartSegmenter(**settings)
+            detector["rpn_proposals"] = rpn_proposals
+        settings = content["hyper_parameters"]
+        network = PartSegmenter.from_hyper_parameters(settings, object_parts, **detector)
     except Exception as error:  # unpickling a damaged file raises almost anything
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(

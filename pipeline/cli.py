@@ -5,52 +5,20 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-# Imported so that configurations can name the classes by their bare names.
-from datamodules.coco_detection import CocoDetectionDataModule  # noqa: F401
 from datamodules.files.errors import MissingInputError, UserError
-from datamodules.generalisation import GeneralisationDataModule  # noqa: F401
-from datamodules.imagenet_shards import ImageNetShardsDataModule  # noqa: F401
-from datamodules.part_detection import PartDetectionDataModule  # noqa: F401
-from datamodules.part_supervised import PartSupervisedDataModule  # noqa: F401
-from datamodules.robustness import RobustnessDataModule  # noqa: F401
-from modules.downstream_detector import DownstreamDetector  # noqa: F401
-from modules.generalisation_evaluator import GeneralisationEvaluator  # noqa: F401
-from modules.mpm import MPM  # noqa: F401
-from modules.part_segmenter import PartSegmenter  # noqa: F401
-from modules.pseudo_label_writer import PseudoLabelWriter  # noqa: F401
-from modules.robustness_evaluator import RobustnessEvaluator  # noqa: F401
+from pipeline import named_classes  # noqa: F401
 from pipeline.labelling.progress import LabelProgressBar
 from pipeline.labelling.shard_callback import closes_run
-from pipeline.runs.stage_outputs import (
-    StageOutputs,
-    is_complete,
-    mark_complete,
-    plain_config,
-    read_manifest,
-    refuse_changed_config,
-    require_complete,
-)
+from pipeline.runs.manifest import Manifest, mark_complete, require_complete
+from pipeline.runs.settings import is_done, plain_config, refuse_changed_config
+from pipeline.runs.stage_outputs import StageOutputs
+from pipeline.runs.stages import CONFIGS, STAGES, Stage
 
-DETECTION = "downstream_detection"  # the one stage without parts
-STAGES = (
-    "stage1_segmenter",
-    "stage2_pseudolabels",
-    "stage3_mpm",
-    "evaluate",
-    "generalisation",
-    DETECTION,
-)
-BASE_CONFIG = Path(__file__).parent.parent / "configs" / "base.yaml"
-
-# Where a stage's configuration names the run folder of the stage before it.
-NEEDS = {
-    "stage2_pseudolabels": ("model", "segmenter", "make stage1-segmenter"),
-    "stage3_mpm": ("data", "labels", "make stage2-pseudolabels"),
-}
+BARS = {"batches": RichProgressBar, "labels": LabelProgressBar}
 
 
 class StageComplete(Exception):
@@ -61,13 +29,14 @@ class PipelineCLI(LightningCLI):
     """LightningCLI with run folders, resume by default and checks before long work.
 
     Args:
-        stage: one of `STAGES`.
+        stage: a row of the table of stages.
         args: arguments of the subcommand, such as `["fit", "-c", "small.yaml"]`.
     """
 
-    def __init__(self, stage: str, args: ArgsType = None) -> None:
+    def __init__(self, stage: Stage, args: ArgsType = None) -> None:
         self.stage = stage
-        default = {"default_config_files": [str(BASE_CONFIG)]}
+        files = [str(CONFIGS / "base.yaml"), str(stage.configs / "defaults.yaml")]
+        default = {"default_config_files": files}
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -83,14 +52,25 @@ class PipelineCLI(LightningCLI):
     @property
     def run_folder(self) -> Path:
         """The run folder, the trainer's `default_root_dir`."""
-        return Path(self.config[self.subcommand].trainer.default_root_dir or f"runs/{self.stage}")
+        given = self.config[self.subcommand].trainer.default_root_dir
+        return Path(given or f"runs/{self.stage.name}")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Hands the module what it must know of the data: parts of objects, classes, groups."""
-        facts = ["num_classes" if self.stage == DETECTION else "object_parts"]
-        facts += ["groups"] if self.stage == "evaluate" else []
-        for fact in facts:
+        """Hands the module what it must know of the data, and names the checkpoints."""
+        for fact in self.stage.handed_over:
             parser.link_arguments(f"data.{fact}", f"model.init_args.{fact}", apply_on="instantiate")
+        if self.stage.trains:
+            for name in ("best", "last"):  # the next stage reads checkpoints/best.ckpt
+                key = f"{name}_checkpoint"
+                parser.add_lightning_class_args(ModelCheckpoint, key)
+                fixed = {"filename": name, "mode": "max", "enable_version_counter": False}
+                parser.set_defaults({f"{key}.{k}": value for k, value in fixed.items()})
+            parser.add_argument(
+                "--ema_decay",
+                type=float | None,
+                default=None,
+                help="decay of the average of the weights that is validated and kept; null for none",
+            )
 
     def before_instantiate_classes(self) -> None:
         """Refuses missing inputs and changed settings, and resumes where a run was cut."""
@@ -100,44 +80,46 @@ class PipelineCLI(LightningCLI):
             requeued = any(self.run_folder.glob("hpc_ckpt_*.ckpt"))
             config.ckpt_path = "last" if last.is_file() and not requeued else None
         plain = plain_config(self._parser(self.subcommand), config)
-        self.again = self.subcommand == "validate" and (self.run_folder / "manifest.json").is_file()
+        begun = Manifest.find(self.run_folder)
+        self.again = self.subcommand == "validate" and begun is not None
         if self.again:  # what the run left is measured again, whatever the trainer's settings
+            assert begun is not None
             if config.ckpt_path is None:
                 config.ckpt_path = str(self.run_folder / "checkpoints" / "best.ckpt")
             if not Path(config.ckpt_path).is_file():
                 raise MissingInputError(f"{config.ckpt_path} does not exist: run fit first")
-            trained = read_manifest(self.run_folder)["config"]
-            plain = trained | {part: plain[part] for part in ("model", "data")}
+            plain = begun.config | {part: plain[part] for part in ("model", "data")}
         refuse_changed_config(self.run_folder, plain)
-        # a folder that was missing may be there now, and what is done costs nothing
-        ended = self.stage != "generalisation"
-        if ended and not self.again and is_complete(self.run_folder, config, plain):
+        if not self.stage.repeatable and not self.again and is_done(self.run_folder, plain):
             raise StageComplete(self.run_folder)
-        if needed := self._earlier_run():
-            require_complete(*needed)
+        if earlier := self._earlier_run():
+            require_complete(*earlier)
 
     def instantiate_classes(self) -> None:
         """Builds data, module and trainer; the earlier stage must share the vocabulary."""
         super().instantiate_classes()
-        if needed := self._earlier_run():
-            require_complete(*needed, self.datamodule.vocabulary.content_hash)
+        if earlier := self._earlier_run():
+            require_complete(*earlier, self.datamodule.vocabulary.content_hash)
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Puts everything a run writes into its run folder."""
-        if self.config[self.subcommand].trainer.logger in (None, True):
+        config = self.config[self.subcommand]
+        if config.trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(self.run_folder, name="", version="")
-        if self.config[self.subcommand].trainer.enable_progress_bar is not False:
-            labelling = self.stage == "stage2_pseudolabels"
-            bar = LabelProgressBar() if labelling else RichProgressBar()
-            self.trainer_defaults["callbacks"] = [bar]
-        return super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
+        if config.trainer.enable_progress_bar is not False:
+            self.trainer_defaults["callbacks"] = [BARS[self.stage.bar]()]
+        trainer = super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
+        if (decay := config.get("ema_decay")) is not None:
+            # before all others, so that they see the average in validation
+            trainer.callbacks.insert(0, EMAWeightAveraging(decay=decay))  # type: ignore[attr-defined]
+        return trainer
 
     def _earlier_run(self) -> tuple[Path, str] | None:
-        if self.stage not in NEEDS:
+        earlier = self.stage.earlier
+        if earlier is None or not earlier.own_only:
             return None
-        part, name, command = NEEDS[self.stage]
-        value = self.config[self.subcommand][part].init_args.get(name)
-        return None if value is None or Path(value).is_file() else (Path(value), command)
+        value = self.config[self.subcommand].get(earlier.setting)
+        return None if value is None or Path(value).is_file() else (Path(value), earlier.target)
 
 
 def main(args: list[str]) -> PipelineCLI | None:
@@ -162,13 +144,14 @@ def main(args: list[str]) -> PipelineCLI | None:
     # Epoch metrics are combined before they are logged; averaging them again could round them.
     warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
     try:
-        cli = PipelineCLI(args[0], args[1:])
+        cli = PipelineCLI(STAGES[args[0]], args[1:])
     except StageComplete as complete:
         print(f"{complete} is complete; to run it again, give another NAME= or delete the folder")
         return None
     finished = cli.trainer.state.finished and not cli.trainer.interrupted
+    manifest = Manifest.find(cli.run_folder)
     if cli.again:  # a fit that was cut stays so
-        finished = finished and read_manifest(cli.run_folder)["state"] == "complete"
-    if finished and closes_run(cli.trainer) and (cli.run_folder / "manifest.json").is_file():
+        finished = finished and manifest is not None and manifest.is_complete
+    if finished and manifest is not None and closes_run(cli.trainer):
         mark_complete(cli.run_folder)
     return cli

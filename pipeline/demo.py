@@ -18,6 +18,7 @@ from datamodules.files.json_files import write_json
 from datamodules.labels.pseudo_labels import read_labels
 from datamodules.part_shapes.part_shapes import render_part_shapes
 from pipeline.labelling.quality import pseudo_label_miou
+from pipeline.runs.metrics import Metrics
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 MODELS = {"stage3_mpm": "MPM", "stage3_vanilla": "vanilla AT"}
@@ -130,7 +131,8 @@ class Demo:
 
     def show(self) -> None:
         """Prints the figures of all stages."""
-        segmenter = json.loads((self.runs / "stage1_segmenter" / "metrics.json").read_text())
+        measured = Metrics.find(self.runs / "stage1_segmenter")
+        segmenter = measured.values if measured else {}
         quality = json.loads((self.runs / "stage2_pseudolabels" / "quality.json").read_text())
         parts = Table("", "without filter", "with filter", title="Parts on PartShapes")
         for title, key in (("segmenter AP", "segm_AP"), ("segmenter AP50", "segm_AP50")):

@@ -24,8 +24,8 @@ ONE_STEP = {
         "--trainer.max_epochs=1",
         "--data.init_args.batch_size=20",  # of 36 images
         "--data.init_args.num_workers=0",
-        "--model.init_args.clean_epochs=0",
-        "--model.init_args.warmup_epochs=0",
+        "--model.init_args.attack.clean_epochs=0",
+        "--model.init_args.schedule.warmup_epochs=0",
     ),
     "evaluate": (),
 }
@@ -99,7 +99,7 @@ def test_overlay_trains_a_step(
     names = (*AFTER.get(overlay.stem, ()), overlay.stem)
     args = [f"-c={overlay.with_stem(name)}" for name in names]
     if overlay.stem in TINY:
-        args.append(f"--model.init_args.{TINY[overlay.stem]}")
+        args.append(f"--model.init_args.network.{TINY[overlay.stem]}")
     args.append("--trainer.max_epochs=1")
     cli = _step(overlay.with_stem("small"), shapes_root, runs, tmp_path / "run", *args)
     _assert_trained(cli)

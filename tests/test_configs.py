@@ -9,7 +9,8 @@ from pipeline.cli import main
 from tests.pipeline.commands import PROJECT, SUBCOMMANDS
 
 COMMANDS = SUBCOMMANDS | {"generalisation": "test", "downstream_detection": "fit"}
-FILES = sorted((PROJECT / "configs").glob("*/*.yaml"))
+DEFAULTS = sorted((PROJECT / "configs").glob("*/defaults.yaml"))
+FILES = sorted({*(PROJECT / "configs").glob("*/*.yaml")} - {*DEFAULTS})
 OVERLAYS = [path for path in FILES if path.read_text().startswith("# Overlay")]
 CONFIGS = [path for path in FILES if path not in OVERLAYS]
 

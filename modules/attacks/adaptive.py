@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from datamodules.files.errors import UserError
 from modules.attacks.balls import Norm, project, random_start, steepest
+from modules.attacks.pixel_units import PixelDistance
 from modules.attacks.threats import Threat
 from modules.losses.part_level import PartLevel
 
@@ -37,9 +38,9 @@ class PartPGD(Threat):
 
     def __init__(
         self,
-        eps: float,
+        eps: PixelDistance,
         steps: int,
-        step_size: float,
+        step_size: PixelDistance,
         norm: Norm = "linf",
         class_weight: float = 1.0,
         part_weight: float = 1.0,
@@ -50,7 +51,7 @@ class PartPGD(Threat):
                 f"PartPGD needs a step and a weight, not {steps=}, {class_weight=}, {part_weight=}"
             )
         self.steps = steps
-        self.step_size = step_size
+        self.step_size = float(PixelDistance(step_size))
         self.class_weight = class_weight
         self.part_weight = part_weight
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from datamodules.files.errors import UserError
 from modules.attacks.balls import project, random_start
+from modules.attacks.pixel_units import PixelDistance
 
 # Losses of torchvision's two-stage detectors: of the box head and of the proposal network.
 LOSSES = {
@@ -75,9 +76,9 @@ class DetectionPGD:
     def __init__(
         self,
         losses: Literal["classification", "regression"],
-        eps: float = 4 / 255,
+        eps: PixelDistance = PixelDistance("4/255"),
         steps: int = 10,
-        step_size: float = 1 / 255,
+        step_size: PixelDistance = PixelDistance("1/255"),
         proposals: bool = False,
         random_start: bool = False,
     ) -> None:
@@ -89,9 +90,9 @@ class DetectionPGD:
         if losses not in LOSSES:
             raise UserError(f"losses '{losses}' is none of {[*LOSSES]}")
         self.losses = LOSSES[losses] if proposals else LOSSES[losses][:1]
-        self.eps = eps
+        self.eps = float(eps)
         self.steps = steps
-        self.step_size = step_size
+        self.step_size = float(step_size)
         self.random_start = random_start
 
     def loss(self, losses: Mapping[str, Tensor]) -> Tensor:

@@ -42,7 +42,7 @@ class PGD:
                 f"PGD needs eps >= 0, steps >= 1 and restarts >= 1, got {eps=}, {steps=}, "
                 f"{restarts=}"
             )
-        self.eps = eps
+        self.eps = float(eps)
         self.steps = steps
         self.step_size = 2 * eps / steps if step_size is None else step_size
         self.norm: Norm = norm

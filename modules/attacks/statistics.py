@@ -11,7 +11,7 @@ StatisticsMode = Literal["eval", "train"]
 
 
 @contextmanager
-def attacked(network: nn.Module, mode: StatisticsMode = "eval") -> Iterator[None]:
+def under_attack(network: nn.Module, mode: StatisticsMode = "eval") -> Iterator[None]:
     """Puts a network into the mode of an attack and brings it back as it was.
 
     Args:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from datamodules.files.errors import UserError
 from modules.attacks.balls import Norm
 from modules.attacks.gradient_paths import GradientPath, gradient_path
+from modules.attacks.pixel_units import PixelDistance
 from modules.attacks.traced_autoattack import Outcome, TracedAutoAttack
 
 PYAUTOATTACK_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
@@ -32,14 +33,13 @@ class Threat(ABC):
     needs_parts: ClassVar[bool] = False
     moves_all: ClassVar[bool] = False
 
-    def __init__(self, norm: Norm | None, eps: float, through: GradientPath = "auto") -> None:
-        if eps < 0 or (norm is not None and norm not in PYAUTOATTACK_NORMS):
-            raise UserError(
-                f"norm={norm}, eps={eps}: the norm must be one of "
-                f"{', '.join(PYAUTOATTACK_NORMS)} and eps not negative"
-            )
+    def __init__(
+        self, norm: Norm | None, eps: PixelDistance, through: GradientPath = "auto"
+    ) -> None:
+        if norm is not None and norm not in PYAUTOATTACK_NORMS:
+            raise UserError(f"norm={norm} must be one of {', '.join(PYAUTOATTACK_NORMS)}")
         self.norm = norm
-        self.eps = eps
+        self.eps = float(PixelDistance(eps))  # floats and text reach here, too
         self.through = through
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
@@ -97,7 +97,7 @@ class Clean(Threat):
     """No perturbation; its accuracy is the clean accuracy."""
 
     def __init__(self) -> None:
-        super().__init__(None, 0.0)
+        super().__init__(None, PixelDistance(0))
 
     def perturb(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
         """Returns the images."""
@@ -119,9 +119,9 @@ class PGD(Threat):
 
     def __init__(
         self,
-        eps: float,
+        eps: PixelDistance,
         steps: int,
-        step_size: float,
+        step_size: PixelDistance,
         norm: Literal["linf", "l2"] = "linf",
         through: GradientPath = "auto",
     ) -> None:
@@ -150,7 +150,7 @@ class APGD(Threat):
 
     def __init__(
         self,
-        eps: float,
+        eps: PixelDistance,
         norm: Norm = "linf",
         steps: int = 100,
         through: GradientPath = "auto",
@@ -193,7 +193,7 @@ class AutoAttack(Threat):
 
     def __init__(
         self,
-        eps: float,
+        eps: PixelDistance,
         norm: Norm = "linf",
         version: Literal["standard", "plus", "rand", "custom"] = "standard",
         attacks: Sequence[AttackName] = (),
@@ -245,5 +245,5 @@ class Square(AutoAttack):
         norm: norm of the perturbation.
     """
 
-    def __init__(self, eps: float, norm: Norm = "linf") -> None:
+    def __init__(self, eps: PixelDistance, norm: Norm = "linf") -> None:
         super().__init__(eps, norm, "custom", ["square"])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from datamodules.files.errors import UserError
 from modules.attacks.balls import Norm
 from modules.attacks.gradient_paths import GradientPath
+from modules.attacks.pixel_units import PixelDistance
 from modules.attacks.threats import PYAUTOATTACK_NORMS, Threat
 
 SCORE_BASED = ("Square", "OnePixel", "Pixle", "SPSA")
@@ -27,7 +28,7 @@ class TorchAttack(Threat):
         class_path: subclass of `torchattacks.attack.Attack`, such as `torchattacks.VMIFGSM`.
         norm: norm of the ball.
         eps: radius, in [0, 1] pixel units; handed to the attack where it has such an argument.
-        init_args: further arguments of the attack.
+        init_args: further arguments of the attack; text such as `1/255` is a number.
         through: by which path gradients go, see `gradient_path`.
 
     Raises:
@@ -40,18 +41,20 @@ class TorchAttack(Threat):
         self,
         class_path: str,
         norm: Norm,
-        eps: float,
+        eps: PixelDistance,
         init_args: dict[str, Any] | None = None,
         through: GradientPath = "auto",
     ) -> None:
         super().__init__(norm, eps, through)
         self.class_path = class_path
-        self.init_args = dict(init_args or {})
-        if self.init_args.get("eps", eps) != eps:
-            raise UserError(f"{class_path}: eps={self.init_args['eps']} and eps={eps}: give one")
+        self.init_args = {name: _number(value) for name, value in (init_args or {}).items()}
+        if self.init_args.get("eps", self.eps) != self.eps:
+            raise UserError(
+                f"{class_path}: eps={self.init_args['eps']} and eps={self.eps}: give one"
+            )
         known = inspect.signature(self._attack_class().__init__).parameters
         if "eps" in known:
-            self.init_args["eps"] = eps
+            self.init_args["eps"] = self.eps
         if "norm" in known:  # torchattacks spells it as pyautoattack does
             self.init_args.setdefault("norm", PYAUTOATTACK_NORMS[norm])
         unknown = self.init_args.keys() - known.keys()
@@ -99,3 +102,8 @@ class TorchAttack(Threat):
         if not (isinstance(found, type) and issubclass(found, torchattacks.attack.Attack)):
             raise UserError(f"{self.class_path} is no subclass of torchattacks.attack.Attack")
         return found
+
+
+def _number(value: Any) -> Any:
+    fraction = isinstance(value, str) and "/" in value
+    return float(PixelDistance(value)) if fraction else value

@@ -25,7 +25,7 @@ class AdversarialCrossEntropy:
             logits, labels, label_smoothing=self.label_smoothing, reduction="none"
         )
 
-    def raised(self, network: Classifier, images: Tensor, labels: Tensor) -> Classifier:
+    def attack_loss(self, network: Classifier, images: Tensor, labels: Tensor) -> Classifier:
         """What the attack raises: `(B,)` of adversarial images, one value an image.
 
         Args:
@@ -39,7 +39,7 @@ class AdversarialCrossEntropy:
         """What the training minimises, a scalar.
 
         Args:
-            network: as in `raised`; in the mode of the training.
+            network: as in `attack_loss`; in the mode of the training.
             images: clean images `(B, 3, H, W)`.
             labels: true classes `(B,)`.
             logits: of the adversarial images.
@@ -62,7 +62,7 @@ class Trades(AdversarialCrossEntropy):
         super().__init__(label_smoothing)
         self.weight = weight
 
-    def raised(self, network: Classifier, images: Tensor, labels: Tensor) -> Classifier:
+    def attack_loss(self, network: Classifier, images: Tensor, labels: Tensor) -> Classifier:
         """The divergence of each image, `(B,)`."""
         with torch.no_grad():
             target = network(images).softmax(1)

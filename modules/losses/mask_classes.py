@@ -8,7 +8,7 @@ from torch import Tensor
 Supervision = Literal["parts", "objects"]
 
 
-def mask_classes(object_parts: Tensor, supervision: Supervision) -> Tensor:
+def mask_class_matrix(object_parts: Tensor, supervision: Supervision) -> Tensor:
     """Which mask classes occur on which object, bool `(num_objects, classes)`.
 
     Args:

@@ -12,6 +12,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 
 from datamodules.files.errors import UserError
 from modules.networks.anchors import pyramid_anchors
+from modules.networks.detector_settings import DetectorSettings
 
 STRIDES = [4, 8, 16, 32]
 PROBE = (64, 96)  # height and width of the image that a backbone is tried with
@@ -92,17 +93,10 @@ class ClassifierPyramid(nn.Module):
 def faster_rcnn(
     backbone: ClassifierPyramid,
     num_classes: int,
+    settings: DetectorSettings,
     *,
     mean: Sequence[float],
     std: Sequence[float],
-    box_head_dim: int,
-    min_size: int,
-    max_size: int,
-    anchor_sizes: Sequence[int],
-    rpn_proposals: int,
-    rois_per_image: int,
-    score_threshold: float,
-    detections_per_image: int,
 ) -> FasterRCNN:
     """Torchvision's Faster R-CNN (Ren et al. 2015) of images in [0, 1] of any size.
 
@@ -111,33 +105,26 @@ def faster_rcnn(
     Args:
         backbone: pyramid network.
         num_classes: K + 1, with the background as class 0.
+        settings: sizes of the detector.
         mean: mean of each channel, in [0, 1] pixel units.
         std: standard deviation of each channel, in [0, 1] pixel units.
-        box_head_dim: width of the two layers of the box head.
-        min_size: the shorter side of an image is resized to this, in pixels ...
-        max_size: ... unless the longer side would exceed this.
-        anchor_sizes: side of the anchors on each of the five levels, in pixels.
-        rpn_proposals: proposals kept of each image.
-        rois_per_image: proposals sampled for the losses of each image.
-        score_threshold: detections need a higher score, in [0, 1].
-        detections_per_image: at most this many detections, the best ones.
     """
     kept: Mapping[str, int] = {
-        f"rpn_{when}_nms_top_n_{mode}": rpn_proposals
+        f"rpn_{when}_nms_top_n_{mode}": settings.rpn_proposals
         for when in ("pre", "post")
         for mode in ("train", "test")
     }
     return FasterRCNN(
         backbone,
-        min_size=min_size,
-        max_size=max_size,
+        min_size=settings.min_size,
+        max_size=settings.max_size,
         image_mean=list(mean),
         image_std=list(std),
-        rpn_anchor_generator=pyramid_anchors(anchor_sizes),
-        box_head=TwoMLPHead(backbone.out_channels * 7**2, box_head_dim),
-        box_predictor=FastRCNNPredictor(box_head_dim, num_classes),
-        box_batch_size_per_image=rois_per_image,
-        box_score_thresh=score_threshold,
-        box_detections_per_img=detections_per_image,
+        rpn_anchor_generator=pyramid_anchors(settings.anchor_sizes),
+        box_head=TwoMLPHead(backbone.out_channels * 7**2, settings.box_head_dim),
+        box_predictor=FastRCNNPredictor(settings.box_head_dim, num_classes),
+        box_batch_size_per_image=settings.rois_per_image,
+        box_score_thresh=settings.score_threshold,
+        box_detections_per_img=settings.detections_per_image,
         **kept,
     )

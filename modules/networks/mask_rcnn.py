@@ -5,7 +5,6 @@ the post-processing, and a mask is computed for the one class that needs it inst
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import (
@@ -19,6 +18,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from modules.networks.anchors import ASPECT_RATIOS, pyramid_anchors
+from modules.networks.detector_settings import MaskDetectorSettings
 from modules.networks.part_roi_heads import ClassMaskPredictor, Detections, PartRoIHeads
 from modules.networks.timm_fpn import TimmFPN, norm_layer
 
@@ -40,66 +40,41 @@ class PartMaskRCNN(nn.Module):
     Args:
         backbone: pyramid network; brings the input normalisation.
         num_classes: K + 1, with the background as class 0.
-        mask_channels: channels of the convolutions of the mask head.
-        box_head_dim: width of the two layers of the box head.
-        min_size: the shorter side of an image is resized to this, in pixels ...
-        max_size: ... unless the longer side would exceed this.
-        anchor_sizes: side of the anchors on each of the five levels, in pixels.
-        rpn_proposals: proposals kept of each image.
-        rois_per_image: proposals sampled for the losses of each image.
-        score_threshold: detections need a higher score, in [0, 1].
-        detections_per_image: at most this many detections, the best ones.
-        rpn_convs: 3x3 convolutions of the region proposal network.
-        head_norm: normalisation in the box and the mask head, see `norm_layer`; with one the
-            box head is four convolutions and one layer (Wu and He 2018) instead of two layers.
-        class_loss: `softmax`, or `federated` (Zhou et al. 2021): sigmoid scores, class 0 unused.
-        detections_per_part: under a filter, at most this many detections for every allowed part.
+        settings: sizes of the detector.
     """
 
-    def __init__(
-        self,
-        backbone: TimmFPN,
-        num_classes: int,
-        *,
-        mask_channels: Sequence[int],
-        box_head_dim: int,
-        min_size: int,
-        max_size: int,
-        anchor_sizes: Sequence[int],
-        rpn_proposals: int,
-        rois_per_image: int,
-        score_threshold: float,
-        detections_per_image: int,
-        rpn_convs: int = 1,
-        head_norm: str = "",
-        class_loss: Literal["softmax", "federated"] = "softmax",
-        detections_per_part: int | None = None,
-    ) -> None:
+    def __init__(self, backbone: TimmFPN, num_classes: int, settings: MaskDetectorSettings) -> None:
         super().__init__()
         channels = backbone.out_channels
-        kept = {"training": rpn_proposals, "testing": rpn_proposals}
-        self.transform = GeneralizedRCNNTransform(min_size, max_size, [0.0] * 3, [1.0] * 3)
+        kept = dict.fromkeys(("training", "testing"), settings.rpn_proposals)
+        self.transform = GeneralizedRCNNTransform(
+            settings.min_size, settings.max_size, [0.0] * 3, [1.0] * 3
+        )
         self.backbone = backbone
         self.rpn = RegionProposalNetwork(
-            pyramid_anchors(anchor_sizes),
-            Float32RPNHead(channels, len(ASPECT_RATIOS), rpn_convs),
+            pyramid_anchors(settings.anchor_sizes),
+            Float32RPNHead(channels, len(ASPECT_RATIOS), settings.rpn_convs),
             0.7, 0.3, 256, 0.5, kept, kept, 0.7,
         )  # fmt: skip
-        norm = norm_layer(head_norm)
-        box_head: nn.Module = TwoMLPHead(channels * 7**2, box_head_dim)
+        norm = norm_layer(settings.head_norm)
+        box_head: nn.Module = TwoMLPHead(channels * 7**2, settings.box_head_dim)
         if norm is not None:
-            box_head = FastRCNNConvFCHead((channels, 7, 7), [channels] * 4, [box_head_dim], norm)
+            box_head = FastRCNNConvFCHead(
+                (channels, 7, 7), [channels] * 4, [settings.box_head_dim], norm
+            )
         self.roi_heads = PartRoIHeads(
             MultiScaleRoIAlign(LEVELS, output_size=7, sampling_ratio=2),
             box_head,
-            FastRCNNPredictor(box_head_dim, num_classes),
-            0.5, 0.5, rois_per_image, 0.25, None,
-            score_threshold, 0.5, detections_per_image,
+            FastRCNNPredictor(settings.box_head_dim, num_classes),
+            0.5, 0.5, settings.rois_per_image, 0.25, None,
+            settings.score_threshold, 0.5, settings.detections_per_image,
             MultiScaleRoIAlign(LEVELS, output_size=14, sampling_ratio=2),
-            MaskRCNNHeads(channels, list(mask_channels), 1, norm),
-            ClassMaskPredictor(mask_channels[-1], mask_channels[-1], num_classes),
-            class_loss=class_loss,
-            detections_per_part=detections_per_part,
+            MaskRCNNHeads(channels, list(settings.mask_channels), 1, norm),
+            ClassMaskPredictor(
+                settings.mask_channels[-1], settings.mask_channels[-1], num_classes
+            ),
+            class_loss=settings.class_loss,
+            detections_per_part=settings.detections_per_part,
         )  # fmt: skip
 
     def set_class_counts(self, counts: Tensor) -> None:

@@ -8,13 +8,13 @@ install it.
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from datamodules.files.errors import UserError
 from modules.networks.anchors import ASPECT_RATIOS
+from modules.networks.detector_settings import MaskDetectorSettings
 from modules.networks.normalisation import Normalise
 from modules.networks.part_roi_heads import Detections
 
@@ -53,23 +53,7 @@ class Detectron2MaskRCNN(nn.Module):
         backbone: name of the backbone, `swin_base` or `resnet50` for example.
         weights: local file with the backbone's weights; None leaves them random.
         num_classes: K + 1, with the background as class 0.
-        fpn_channels: channels of the feature pyramid.
-        mask_channels: channels of the convolutions of the mask head.
-        box_head_dim: width of the layers of the box head.
-        min_size: the shorter side of an image is resized to this, in pixels ...
-        max_size: ... unless the longer side would exceed this.
-        anchor_sizes: side of the anchors on each of the five levels, in pixels.
-        rpn_proposals: proposals kept of each image.
-        rois_per_image: proposals sampled for the losses of each image.
-        rpn_convs: convolutions of the region proposal network.
-        head_norm: normalisation in the FPN and the heads: "" for none, "BN", "SyncBN" or
-            "GN".
-        class_loss: `softmax`, or `federated`: sigmoid cross-entropy over the classes in the
-            batch and others drawn by the root of their number of images.
-        score_threshold: detections need a higher score, in [0, 1].
-        detections_per_image: at most this many detections, the best ones.
-        detections_per_part: under the category filter an image keeps at most this many
-            detections for each of its parts; None sets no such limit.
+        settings: sizes of the detector.
         grad_checkpointing: compute the blocks of a Swin again in the backward pass.
 
     Raises:
@@ -82,43 +66,35 @@ class Detectron2MaskRCNN(nn.Module):
         backbone: str,
         weights: Path | None,
         num_classes: int,
-        *,
-        fpn_channels: int,
-        mask_channels: Sequence[int],
-        box_head_dim: int,
-        min_size: int,
-        max_size: int,
-        anchor_sizes: Sequence[int],
-        rpn_proposals: int,
-        rois_per_image: int,
-        rpn_convs: int,
-        head_norm: str,
-        class_loss: Literal["softmax", "federated"],
-        score_threshold: float,
-        detections_per_image: int,
-        detections_per_part: int | None,
-        grad_checkpointing: bool,
+        settings: MaskDetectorSettings,
+        grad_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if head_norm not in HEAD_NORMS:
-            raise UserError(f"head_norm '{head_norm}' is none of {HEAD_NORMS}")
-        self.detections_per_part = detections_per_part
+        if settings.head_norm not in HEAD_NORMS:
+            raise UserError(f"head_norm '{settings.head_norm}' is none of {HEAD_NORMS}")
+        self.detections_per_part = settings.detections_per_part
         self.normalisation = Normalise(IMAGENET_MEAN, IMAGENET_STD)
-        self.transform = GeneralizedRCNNTransform(min_size, max_size, [0.0] * 3, [1.0] * 3)
+        self.transform = GeneralizedRCNNTransform(
+            settings.min_size, settings.max_size, [0.0] * 3, [1.0] * 3
+        )
         body = build_backbone(backbone, weights, grad_checkpointing)
-        norm = _norm(head_norm)
+        norm = _norm(settings.head_norm)
         self.backbone = FPN(
-            body, list(body.output_shape()), fpn_channels, norm=norm, top_block=LastLevelMaxPool()
+            body,
+            list(body.output_shape()),
+            settings.fpn_channels,
+            norm=norm,
+            top_block=LastLevelMaxPool(),
         )
         self.proposal_generator = RPN(
             in_features=["p2", "p3", "p4", "p5", "p6"],
             head=StandardRPNHead(
-                in_channels=fpn_channels,
+                in_channels=settings.fpn_channels,
                 num_anchors=len(ASPECT_RATIOS),
-                conv_dims=[-1] * rpn_convs,
+                conv_dims=[-1] * settings.rpn_convs,
             ),
             anchor_generator=DefaultAnchorGenerator(
-                sizes=[[size] for size in anchor_sizes],
+                sizes=[[size] for size in settings.anchor_sizes],
                 aspect_ratios=[ASPECT_RATIOS],
                 strides=STRIDES,
                 offset=0.0,
@@ -127,21 +103,21 @@ class Detectron2MaskRCNN(nn.Module):
             box2box_transform=Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0)),
             batch_size_per_image=256,
             positive_fraction=0.5,
-            pre_nms_topk=(2 * rpn_proposals, rpn_proposals),
-            post_nms_topk=(rpn_proposals, rpn_proposals),
+            pre_nms_topk=(2 * settings.rpn_proposals, settings.rpn_proposals),
+            post_nms_topk=(settings.rpn_proposals, settings.rpn_proposals),
             nms_thresh=0.7,
         )
         self.roi_heads = build_roi_heads(
-            fpn_channels,
+            settings.fpn_channels,
             num_classes - 1,
             STRIDES[:4],
-            mask_channels=mask_channels,
-            box_head_dim=box_head_dim,
-            rois_per_image=rois_per_image,
+            mask_channels=settings.mask_channels,
+            box_head_dim=settings.box_head_dim,
+            rois_per_image=settings.rois_per_image,
             norm=norm,
-            federated=class_loss == "federated",
-            score_threshold=score_threshold,
-            detections_per_image=detections_per_image,
+            federated=settings.class_loss == "federated",
+            score_threshold=settings.score_threshold,
+            detections_per_image=settings.detections_per_image,
         )
 
     def layer_ids(self) -> dict[str, int]:

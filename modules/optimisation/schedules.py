@@ -1,78 +1,92 @@
-"""Parameter groups and the learning rate's course."""
+"""The course of the learning rate, the same kinds for all training stages."""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-WARMUP_START = 0.005  # the authors' code: from 1e-3 to 0.2
+from datamodules.files.errors import UserError
 
 
-def decay_groups(parameters: Iterable[nn.Parameter], decay_all: bool) -> list[dict[str, Any]]:
-    """Parameter groups with no weight decay on biases and norm parameters, as timm's `sgd` has.
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up, then half a cosine or a tenth of the rate at each milestone.
+
+    Attributes:
+        warmup_steps: length of the warm-up in steps ...
+        warmup_epochs: ... or, where that is 0, in epochs.
+        warmup_start: factor of the first step; None for the first of `warmup_steps` equal steps.
+        shape: what follows the warm-up.
+        milestones: fractions of the training for `multistep`.
+        min_lr_ratio: floor of the cosine, as a share of the learning rate.
+
+    Raises:
+        UserError: if `warmup_epochs` comes without `warmup_start`.
+    """
+
+    warmup_steps: int = 0
+    warmup_epochs: float = 0.0
+    warmup_start: float | None = None
+    shape: Literal["cosine", "multistep"] = "cosine"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    min_lr_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.warmup_epochs and self.warmup_start is None:
+            raise UserError("warmup_epochs needs warmup_start: equal steps have warmup_steps")
+
+    def first(self) -> float:
+        """Factor of the learning rate at step 0, which no length is needed for."""
+        if not self.warmup_steps and not self.warmup_epochs:
+            return 1.0
+        return self._warmup(0, self.warmup_steps)
+
+    def factor(self, step: int, total: float, epochs: int) -> float:
+        """Factor of the learning rate.
+
+        Args:
+            step: step, from 0.
+            total: steps of the whole training.
+            epochs: epochs of the whole training.
+        """
+        warmup = self.warmup_steps or self.warmup_epochs * total / max(1, epochs)
+        if step < warmup:
+            return self._warmup(step, warmup)
+        if self.shape == "multistep":
+            return 0.1 ** sum(step >= fraction * total for fraction in self.milestones)
+        progress = min(1.0, (step - warmup) / max(1, total - warmup))
+        share = (1 + math.cos(math.pi * progress)) / 2
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * share
+
+    def _warmup(self, step: int, length: float) -> float:
+        if self.warmup_start is None:
+            return (step + 1) / max(1, length)
+        return self.warmup_start + (1 - self.warmup_start) * step / max(1, length)
+
+
+def scheduled(
+    optimizer: Optimizer, schedule: Schedule, extent: Callable[[], tuple[float, int]]
+) -> OptimizerLRSchedulerConfig:
+    """An optimiser with its schedule, for Lightning's `configure_optimizers`.
 
     Args:
-        parameters: those that need no gradient are left out.
-        decay_all: one group, everything decays.
+        optimizer: with its full learning rates; those of groups with an `lr_scale` are multiplied
+            by it.
+        schedule: of all learning rates, by step.
+        extent: gives steps and epochs of the whole training. It is not asked at step 0: it makes
+            Lightning build the training loader, and before a checkpoint is restored that loader
+            would start at the wrong batch.
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    if decay_all:
-        return [{"params": trained}]
-    matrices = [parameter for parameter in trained if parameter.ndim > 1]
-    vectors = [parameter for parameter in trained if parameter.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    for group in optimizer.param_groups:
+        group["lr"] *= group.get("lr_scale", 1.0)
 
-
-def by_step(optimizer: Optimizer, factor: Callable[[int], float]) -> OptimizerLRSchedulerConfig:
-    """The optimiser and its learning rate's course, for Lightning's `configure_optimizers`.
-
-    Args:
-        optimizer: with its full learning rates.
-        factor: of the learning rates at an optimiser step, counted from 0.
-    """
     # A plain function, which leaves nothing in a checkpoint.
-    scheduler = LambdaLR(optimizer, lambda step: factor(step))
+    def factor(step: int) -> float:
+        return schedule.factor(step, *extent()) if step else schedule.first()
+
+    scheduler = LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def multistep(step: int, total: float, milestones: Iterable[float]) -> float:
-    """Factor of the learning rate that falls to a tenth at each milestone.
-
-    Args:
-        step: step, from 0.
-        total: steps of the whole training.
-        milestones: fractions of the training.
-    """
-    return 0.1 ** sum(step >= fraction * total for fraction in milestones)
-
-
-def warmup_cosine(step: int, warmup: float, total: int, floor: float) -> float:
-    """Factor of the learning rate: linear warm-up, then a cosine to `floor`.
-
-    Args:
-        step: optimiser step, from 0.
-        warmup: steps of the warm-up, which starts at 0.005.
-        total: steps of the whole training.
-        floor: last factor.
-    """
-    if step < warmup:
-        return WARMUP_START + (1 - WARMUP_START) * step / warmup
-    return cosine(step, warmup, total, floor)
-
-
-def cosine(step: int, start: float, total: int, floor: float = 0.0) -> float:
-    """Factor of the learning rate: half a cosine from 1 to `floor`.
-
-    Args:
-        step: optimiser step, not before `start`.
-        start: step at which it begins to fall.
-        total: steps of the whole training.
-        floor: last factor.
-    """
-    progress = min(1.0, (step - start) / max(1, total - start))
-    return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.normalisation import Normalised
 from modules.networks.part_network import PartNetwork
+from modules.networks.structures import NetworkSettings
 from modules.state_dicts.foreign_names import find_weights
 from modules.state_dicts.weight_files import load_strictly, read_state
 from modules.weights.part_network_folder import (
@@ -28,33 +29,32 @@ DESCRIPTIONS = ("config.json", DESCRIPTION)
 
 
 def export_network(
-    network: PartNetwork, folder: Path, options: Mapping[str, Any], regions: Tensor
+    network: PartNetwork, folder: Path, settings: NetworkSettings, mask_classes: Tensor
 ) -> None:
     """Writes what is left of a trained network at inference: a timm folder where that describes it.
 
     Args:
         network: trained network.
         folder: folder to write; an existing one is replaced as a whole.
-        options: what it was built from: `architecture`, `model_args`, `image_size` and the other
-            arguments of `build_network`.
-        regions: bool `(num_objects, K + 1)`, which mask classes occur on which object.
+        settings: what it was built from.
+        mask_classes: bool `(num_objects, K + 1)`, which mask classes occur on which object.
 
     Raises:
-        UserError: if `network` is not what the options build.
+        UserError: if `network` is not what the settings build.
     """
     recogniser = network.deployed()
     if recogniser is None:
-        export_part_network(network, folder, options, regions, options["image_size"])
+        export_part_network(network, folder, settings, mask_classes)
         return
     export_timm(
         recogniser.network,
         folder,
-        architecture=options["architecture"],
-        model_args=options["model_args"] or {},
-        num_classes=regions.shape[0],
+        architecture=settings.architecture,
+        model_args=settings.model_args or {},
+        num_classes=mask_classes.shape[0],
         mean=recogniser.normalise.mean.flatten().tolist(),
         std=recogniser.normalise.std.flatten().tolist(),
-        image_size=options["image_size"],
+        image_size=settings.image_size,
     )
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from datamodules.files.errors import UserError
 from modules.networks.normalisation import Normalised
 from modules.networks.part_network import BypassNetwork, PartNetwork
-from modules.networks.structures import build_network
+from modules.networks.structures import NetworkSettings
 from modules.state_dicts.weight_files import load_checkpoint, load_strictly, read_state
 from modules.weights.classifier_folder import fingerprint, load_classifier
 from modules.weights.part_network_folder import (
@@ -26,7 +26,6 @@ from modules.weights.part_network_folder import (
 # module that takes pixels in [0, 1].
 ClassifierSource = Path | dict[str, Any] | nn.Module
 KEYS = ("class_path", "init_args", "weights", "mean", "std")
-HYPER_PARAMETERS = ("structure", "model_args", "segmenter", "num_supervised", "top_down")
 
 
 def open_classifier(source: ClassifierSource) -> tuple[nn.Module, str, str]:
@@ -83,12 +82,12 @@ def with_parts(source: ClassifierSource, classifier: nn.Module) -> PartNetwork:
     head = state.get("bypass.heads.0.pointwise.weight")
     if head is None:
         raise UserError(f"{file} was trained without part supervision")
-    options = checkpoint["hyper_parameters"]
-    regions = torch.ones(classifier.num_classes, head.shape[0], dtype=torch.bool)
-    known = {name: options[name] for name in HYPER_PARAMETERS if name in options}
-    network = build_network(
-        known.pop("structure", "bypass"), options["architecture"], regions, **known
-    )
+    mask_classes = torch.ones(classifier.num_classes, head.shape[0], dtype=torch.bool)
+    try:
+        settings = NetworkSettings(**checkpoint["hyper_parameters"]["network"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file} does not say what its network is made of ({error})") from None
+    network = settings.build(mask_classes)
     load_strictly(network, state, str(file))
     normalise = find_normalisation(classifier)
     mean, std = normalise.mean.flatten().tolist(), normalise.std.flatten().tolist()

@@ -1,10 +1,10 @@
 """Folders of trained networks that predict parts at inference, which timm cannot describe."""
 
-import inspect
 import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from datamodules.files.errors import UserError
 from modules.networks.normalisation import Normalise
 from modules.networks.part_network import PartNetwork
-from modules.networks.structures import build_network
+from modules.networks.structures import NetworkSettings
 from modules.state_dicts.weight_files import load_strictly
 
 DESCRIPTION = "part_network.json"
@@ -49,11 +49,7 @@ class DeployedPartNetwork(nn.Module):
 
 
 def export_part_network(
-    network: PartNetwork,
-    folder: Path,
-    options: Mapping[str, Any],
-    regions: Tensor,
-    image_size: int,
+    network: PartNetwork, folder: Path, settings: NetworkSettings, mask_classes: Tensor
 ) -> None:
     """Writes `part_network.json` and `model.safetensors`, from which the network is rebuilt.
 
@@ -63,21 +59,18 @@ def export_part_network(
     Args:
         network: network on any device, in any memory format.
         folder: folder to write.
-        options: among others, JSON-able arguments of `build_network`.
-        regions: bool `(num_objects, K + 1)`, which mask classes occur on which object.
-        image_size: side of the square input, pixels.
+        settings: what it was built from.
+        mask_classes: bool `(num_objects, K + 1)`, which mask classes occur on which object.
 
     Raises:
-        UserError: if `network` is not what the arguments build.
+        UserError: if `network` is not what the settings build.
     """
     normalise = find_normalisation(network)
-    known = inspect.signature(build_network).parameters.keys() - {"regions"}
     description = {
-        **{name: options[name] for name in sorted(known) if name in options},
-        "num_objects": regions.shape[0],
-        "num_part_classes": regions.shape[1],
-        "regions": [row.nonzero().flatten().tolist() for row in regions],
-        "image_size": image_size,
+        **asdict(settings),
+        "num_objects": mask_classes.shape[0],
+        "num_part_classes": mask_classes.shape[1],
+        "regions": [row.nonzero().flatten().tolist() for row in mask_classes],
         "mean": [round(value, 6) for value in normalise.mean.flatten().tolist()],
         "std": [round(value, 6) for value in normalise.std.flatten().tolist()],
     }
@@ -149,12 +142,12 @@ def set_normalisation(network: nn.Module, mean: Sequence[float], std: Sequence[f
 
 
 def _build(description: Mapping[str, Any]) -> DeployedPartNetwork:
-    known = inspect.signature(build_network).parameters.keys() - {"regions"}
+    known = {field.name for field in fields(NetworkSettings)}
     shape = description["num_objects"], description["num_part_classes"]
-    regions = torch.zeros(shape, dtype=torch.bool)
-    for row, parts in zip(regions, description["regions"], strict=True):
+    mask_classes = torch.zeros(shape, dtype=torch.bool)
+    for row, parts in zip(mask_classes, description["regions"], strict=True):
         row[parts] = True
     options = {name: value for name, value in description.items() if name in known}
-    network = build_network(regions=regions, **options)
+    network = NetworkSettings(**options).build(mask_classes)
     set_normalisation(network, description["mean"], description["std"])
     return DeployedPartNetwork(network, description)

@@ -23,7 +23,7 @@ from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
 from pipeline.runs.error_exit import error_exit
-from pipeline.runs.stage_outputs import sha256
+from pipeline.runs.manifest import sha256
 
 SHOWN_PROBLEMS = 5
 

@@ -5,6 +5,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,7 +33,8 @@ class PhasedSteps(Callback):
         """Switches the training attack on or off."""
         if isinstance(pl_module, MPM):
             clean = self.names[batch_idx // self.length] == "clean"
-            pl_module.clean_epochs = sys.maxsize if clean else 0
+            attack = replace(pl_module.training_attack, clean_epochs=sys.maxsize if clean else 0)
+            pl_module.training_attack = attack
 
 
 class StepClock(PhasedSteps):

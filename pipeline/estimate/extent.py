@@ -18,9 +18,9 @@ def kinds_of_steps(module: LightningModule, epochs: int | None) -> dict[str, flo
     """
     if not isinstance(module, MPM):
         return {"training": 1.0}
-    if module.attack.eps == 0:
+    if module.training_attack.eps == 0:
         return {"clean": 1.0}
-    clean = min(1.0, module.clean_epochs / epochs) if epochs and epochs > 0 else 0.0
+    clean = min(1.0, module.training_attack.clean_epochs / epochs) if epochs and epochs > 0 else 0.0
     return {name: share for name, share in (("clean", clean), ("adversarial", 1 - clean)) if share}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch.utils.data import DataLoader
 
 from datamodules.files.errors import UserError
@@ -20,8 +20,9 @@ from pipeline.cli import PipelineCLI
 from pipeline.estimate.clocks import StepClock, StepFlops
 from pipeline.estimate.extent import asked_devices, images_a_device, kinds_of_steps
 from pipeline.estimate.gpu_peaks import peak_tflops
+from pipeline.runs.stages import MPM, SEGMENTER
 
-STAGES = ("stage1_segmenter", "stage3_mpm")
+MEASURED = {stage.name: stage for stage in (SEGMENTER, MPM)}
 # What the measuring trainer takes over; it runs on one device and without the run's callbacks,
 # but for the average of the weights, which costs time at every step.
 TRAINER_SETTINGS = (
@@ -90,7 +91,7 @@ class EstimateCLI(PipelineCLI):
     """A stage's command line that builds data and module, touches no run folder and runs nothing.
 
     Args:
-        stage: one of `STAGES`.
+        stage: one of `MEASURED`.
         args: as for `PipelineCLI`.
     """
 
@@ -114,7 +115,8 @@ class EstimateCLI(PipelineCLI):
             changes: arguments of the trainer in place of the configuration's.
         """
         given = self.config_init[self.subcommand].trainer
-        averages = [c for c in given.callbacks or [] if isinstance(c, WeightAveraging)]
+        decay = self.config[self.subcommand].get("ema_decay")
+        averages = [] if decay is None else [EMAWeightAveraging(decay=decay)]
         settings = {key: given.get(key) for key in TRAINER_SETTINGS}
         given_out: DataLoader[Any] = DataLoader(
             batches,  # type: ignore[arg-type]
@@ -150,13 +152,13 @@ def estimate(args: Sequence[str], devices: int | None = None, steps: int = 10) -
         UserError: if the stage has no training, or an input is wrong.
         MissingInputError: if an input is missing.
     """
-    if tuple(args[1:2]) != ("fit",) or args[0] not in STAGES:
-        raise UserError(f"estimates are for: {', '.join(f'{stage} fit' for stage in STAGES)}")
+    if tuple(args[1:2]) != ("fit",) or args[0] not in MEASURED:
+        raise UserError(f"estimates are for: {', '.join(f'{name} fit' for name in MEASURED)}")
     if steps < 1:
         raise UserError(f"steps={steps}: time at least 1 step")
     torch.set_float32_matmul_precision("high")
     with tempfile.TemporaryDirectory() as root:
-        return _measure(EstimateCLI(args[0], list(args[1:])), devices, steps, root)
+        return _measure(EstimateCLI(MEASURED[args[0]], list(args[1:])), devices, steps, root)
 
 
 def _measure(cli: EstimateCLI, devices: int | None, steps: int, root: str) -> Estimate:

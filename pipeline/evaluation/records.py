@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 
 from datamodules.files.atomic_files import written_whole
 from datamodules.files.errors import UserError
-from pipeline.runs.stage_outputs import config_differences
+from pipeline.runs.settings import differences
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -37,10 +37,10 @@ def joined_settings(path: Path, settings: dict[str, Any], parts: str, mend: str)
         return settings
     old = json.loads(path.read_text())
     joined = settings | {parts: old[parts] | settings[parts]}
-    differences = config_differences(old | {parts: settings[parts] | old[parts]}, joined)
-    if differences:
+    found = differences(old | {parts: settings[parts] | old[parts]}, joined)
+    if found:
         raise UserError(
-            f"{path.parent} was written with other settings ({'; '.join(differences)}): {mend}"
+            f"{path.parent} was written with other settings ({'; '.join(found)}): {mend}"
         )
     return joined
 

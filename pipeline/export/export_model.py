@@ -24,7 +24,7 @@ from modules.weights.part_network_folder import DeployedPartNetwork, write_part_
 from pipeline.export.import_checkpoint import ForeignModel, import_model
 from pipeline.export.model_card import CardContent, find_evaluation, model_card
 from pipeline.runs.error_exit import error_exit
-from pipeline.runs.stage_outputs import require_complete, sha256
+from pipeline.runs.manifest import MANIFEST, require_complete, sha256
 
 Format = Literal["timm", "part_network", "onnx", "torch_export"]
 FORMATS: tuple[Format, ...] = ("timm", "part_network", "onnx", "torch_export")
@@ -64,7 +64,7 @@ def export_model(
         UserError: if the folder holds anything else, the model is not complete, its structure
             has no such format, or a package is missing.
     """
-    if (model / "manifest.json").is_file():
+    if (model / MANIFEST).is_file():
         require_complete(model, "make stage3-mpm")
     classifier = load_classifier(model)
     _refuse_other_content(out, fingerprint(model))

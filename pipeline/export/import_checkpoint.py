@@ -7,11 +7,11 @@ from typing import Any, Literal
 import torch
 
 from datamodules.files.json_files import write_json
-from modules.networks.structures import build_network
+from modules.networks.structures import NetworkSettings
 from modules.weights.classifier_folder import export_network
 from modules.weights.initial_weights import load_initial_weights
 from modules.weights.part_network_folder import set_normalisation
-from pipeline.runs.stage_outputs import sha256
+from pipeline.runs.manifest import sha256
 
 ORIGIN = "import.json"
 
@@ -58,20 +58,18 @@ def import_model(weights: Path, folder: Path, foreign: ForeignModel) -> list[str
     """
     parts = 0 if foreign.structure == "bypass" else foreign.num_part_classes
     # two-stage networks read parts as they come, so the order of the classes plays no role
-    regions = torch.ones(foreign.num_classes, parts, dtype=torch.bool)
-    options = {
-        "structure": foreign.structure,
-        "architecture": foreign.architecture,
-        "model_args": foreign.model_args,
-        "image_size": foreign.image_size,
-    }
-    network = build_network(
-        foreign.structure, foreign.architecture, regions, model_args=foreign.model_args
+    mask_classes = torch.ones(foreign.num_classes, parts, dtype=torch.bool)
+    settings = NetworkSettings(
+        structure=foreign.structure,
+        architecture=foreign.architecture,
+        model_args=foreign.model_args,
+        image_size=foreign.image_size,
     )
+    network = settings.build(mask_classes)
     notes = load_initial_weights(network, weights, trust_part_order=parts > 0)
     if foreign.mean is not None and foreign.std is not None:
         set_normalisation(network, foreign.mean, foreign.std)
-    export_network(network, folder, options, regions)
+    export_network(network, folder, settings, mask_classes)
     record = {"file": weights.name, "sha256": sha256(weights), "notes": notes}
     write_json(folder / ORIGIN, record)
     return notes

@@ -13,7 +13,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from datamodules.files.errors import MissingInputError, UserError
 from modules.weights.classifier_folder import fingerprint
 from pipeline.export.import_checkpoint import ORIGIN
-from pipeline.runs.stage_outputs import read_manifest
+from pipeline.runs.manifest import Manifest
+from pipeline.runs.metrics import Metrics
 
 USAGE = {
     "config.json": (
@@ -160,27 +161,24 @@ def _training(run: Path) -> list[str]:
     sections.append(_settings({"data": config["data"].get("init_args", {})}))
     trainer = config["trainer"]
     kept = ("max_epochs", "max_steps", "devices", "num_nodes", "precision")
-    callbacks = [c for c in trainer.get("callbacks") or [] if "Averaging" in c["class_path"]]
     recipe = {
         "model": config["model"].get("init_args", {}),
         "trainer": {name: trainer.get(name) for name in kept},
-        "average": callbacks[0].get("init_args", {}) if callbacks else {},
+        "ema_decay": config.get("ema_decay"),
     }
     sections += ["## Recipe", f"`{config['model']['class_path']}`:", _settings(recipe)]
-    if (run / "manifest.json").is_file():
-        manifest = read_manifest(run)
-        made = {"git": manifest["git"], **manifest["versions"]}
+    if manifest := Manifest.find(run):
+        made = {"git": manifest.git, **manifest.versions}
         sections.append("Made with " + ", ".join(f"{k} {v}" for k, v in made.items()) + ".")
-        inputs = [(f"`{k}`", f"`{_short(v)}`") for k, v in manifest["inputs"].items()]
+        inputs = [(f"`{k}`", f"`{_short(v)}`") for k, v in manifest.inputs.items()]
         sections.append(_table(("input", "hash"), inputs))
     return sections
 
 
 def _results(content: CardContent, threats: list[dict[str, Any]]) -> list[str]:
     sections = []
-    if (content.run / "metrics.json").is_file():
-        metrics = json.loads((content.run / "metrics.json").read_text())
-        shown = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
+    if metrics := Metrics.find(content.run):
+        shown = ", ".join(f"{k} {v:.4g}" for k, v in metrics.values.items())
         sections.append(f"Best checkpoint by validation while training: {shown}.")
     if threats:
         rows = [

@@ -28,7 +28,7 @@ from pipeline.label_report.scan import LabelTotals, scan_labels, shards_of
 from pipeline.label_report.summary import summarise
 from pipeline.label_report.truth import held_out
 from pipeline.runs.error_exit import error_exit
-from pipeline.runs.stage_outputs import read_manifest
+from pipeline.runs.manifest import Manifest
 
 THRESHOLDS = tuple(float(score) for score in np.arange(20) / 20)
 PER_GALLERY = 6
@@ -109,7 +109,8 @@ def build_label_report(
             figures = summarise(totals, comparison)
             figures["missing"] = len(truth.keys() - totals.seen)
             figures["folder"] = str(folders[title])
-            figures["state"] = _manifest(folders[title]).get("state", "no manifest")
+            manifest = Manifest.find(folders[title])
+            figures["state"] = manifest.state if manifest else "no manifest"
             runs.append(Measured(title, files, totals, comparison, figures))
     os.replace(partial, out / UNLABELLED)
     content = {"truth": truth_name, "annotated": len(truth), "runs": [one.figures for one in runs]}
@@ -119,15 +120,12 @@ def build_label_report(
     return out / "index.html"
 
 
-def _manifest(run: Path) -> dict[str, Any]:
-    return read_manifest(run) if (run / "manifest.json").is_file() else {}
-
-
 def _title(run: Path, compared: bool) -> str:
     """What a run is called: by its category filter, where that is known."""
-    arguments = _manifest(run).get("config", {}).get("model", {}).get("init_args", {})
+    manifest = Manifest.find(run)
+    arguments: Mapping[str, Any] = manifest.model_arguments if manifest else {}
     known = True if compared else arguments.get("category_filter")
-    return {True: "with filter", False: "without filter"}.get(known, "labels")
+    return {True: "with filter", False: "without filter"}.get(known, "labels")  # type: ignore[arg-type]
 
 
 def _render(

@@ -26,8 +26,8 @@ from datamodules.labels.pseudo_labels import label_files, read_shard, shard_obje
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from pipeline.runs.error_exit import error_exit
+from pipeline.runs.manifest import Manifest, require_complete, sha256
 from pipeline.runs.process_map import work_through
-from pipeline.runs.stage_outputs import read_manifest, require_complete, sha256
 
 Format = Literal["coco", "png"]
 
@@ -162,7 +162,7 @@ def _provenance(
 ) -> dict[str, Any]:
     shards = [
         f"{name} {digest}"
-        for name, digest in sorted(read_manifest(labels)["outputs"].items())
+        for name, digest in sorted(Manifest.read(labels).outputs.items())
         if name.endswith(".parquet") or name == "vocabulary.json"
     ]
     files = sorted((pinpp / "json").glob("*.json")) if pinpp else []

@@ -15,15 +15,15 @@ from pathlib import Path
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import MissingInputError, UserError
-from datamodules.files.json_files import write_json
 from datamodules.imagenet_shards import ImageNetShardsDataModule, made_of, shard_path
 from datamodules.labels.png import png_path
 from pipeline.labelling.export_labels import Format
 from pipeline.labelling.imported_shards import HINT, ShardImport, import_shard
 from pipeline.labelling.provenance import claim_labels
 from pipeline.runs.error_exit import error_exit
+from pipeline.runs.manifest import Manifest, mark_complete
 from pipeline.runs.process_map import work_through
-from pipeline.runs.stage_outputs import PACKAGES, mark_complete
+from pipeline.runs.stage_outputs import PACKAGES
 
 
 def import_labels(
@@ -64,17 +64,12 @@ def import_labels(
     provenance = {"imported": layout, "source_sha256": files, "allow_missing": allow_missing}
     claim_labels(out, data.provenance | provenance)
     vocabulary.save(out / "vocabulary.json")
-    write_json(
-        out / "manifest.json",
-        {
-            "stage": out.name,
-            "state": "running",
-            "config": {"import": {"source": source, "format": layout, "shard_size": shard_size}},
-            "inputs": {"vocabulary": vocabulary.content_hash, "source": f"{source} sha256:{files}"},
-            "outputs": {},
-            "versions": {package: version(package) for package in PACKAGES},
-        },
-    )
+    Manifest(
+        out.name,
+        config={"import": {"source": str(source), "format": layout, "shard_size": shard_size}},
+        inputs={"vocabulary": vocabulary.content_hash, "source": f"{source} sha256:{files}"},
+        versions={package: version(package) for package in PACKAGES},
+    ).write(out)
     tasks = [
         ShardImport(
             shard_path(out, shard),

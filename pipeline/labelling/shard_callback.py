@@ -20,7 +20,7 @@ from modules.pseudo_label_writer import PseudoLabelWriter
 from pipeline.labelling.progress import LabelMeter, LabelProgressBar
 from pipeline.labelling.provenance import check_vocabulary, claim_labels
 from pipeline.labelling.shard_writer import ShardWriter
-from pipeline.runs.stage_outputs import sha256
+from pipeline.runs.manifest import sha256
 
 LINE_EVERY = 60.0  # seconds between two lines of progress where there is no bar
 

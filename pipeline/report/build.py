@@ -1,7 +1,7 @@
 """Builds the report: one HTML file that needs nothing but itself, and its tables as files."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from pipeline.report.facts import StageFacts, label_facts, stage_facts
 from pipeline.report.pictures import data_uri, example_gallery, mask_gallery
 from pipeline.report.segmenter import category_results, segmenter_rows, segmenter_table
 from pipeline.runs.error_exit import error_exit
-from pipeline.runs.stage_outputs import read_manifest
+from pipeline.runs.manifest import Manifest
 
 __all__ = ["build_report", "data_uri", "main"]
 
@@ -69,11 +69,10 @@ def _curves(stages: Sequence[Path]) -> list[dict[str, str]]:
     return drawn
 
 
-def _data_arguments(run: Path) -> dict[str, Any]:
+def _data_arguments(run: Path) -> Mapping[str, Any]:
     """Arguments of the data that a stage was run with; empty where unknown."""
-    manifest = read_manifest(run) if (run / "manifest.json").is_file() else {}
-    data = manifest.get("config", {}).get("data") or {}
-    return data.get("init_args") or {}
+    manifest = Manifest.find(run)
+    return manifest.data_arguments if manifest else {}
 
 
 def _cost(run: Path, evaluation: Path) -> tuple[int, int] | None:

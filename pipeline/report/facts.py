@@ -11,7 +11,8 @@ import yaml
 
 from datamodules.files.errors import UserError
 from pipeline.drawing.samples import label_files
-from pipeline.runs.stage_outputs import read_manifest
+from pipeline.runs.manifest import Manifest
+from pipeline.runs.metrics import Metrics
 
 SUMMARISED = (
     "max_epochs",
@@ -20,7 +21,7 @@ SUMMARISED = (
     "backbone",
     "architecture",
     "part_loss_weight",
-    "attack_steps",
+    "steps",
     "eps",
     "lr",
     "image_size",
@@ -41,7 +42,7 @@ class StageFacts:
         versions: Package versions.
         inputs: What the stage was given, with hashes.
         outputs: Files it left, with hashes.
-        metrics: Content of `metrics.json`.
+        metrics: Validation metrics by name.
     """
 
     name: str
@@ -102,9 +103,8 @@ def stage_facts(run: Path, name: str) -> StageFacts:
     Raises:
         UserError: If `manifest.json` or `metrics.json` is not JSON.
     """
-    manifest = read_manifest(run) if (run / "manifest.json").is_file() else {}
-    metrics = read_json(run / "metrics.json") or {}
-    config = manifest.get("config", {})
+    manifest, metrics = Manifest.find(run), Metrics.find(run)
+    config = manifest.config if manifest else {}
     summary = {
         path.rsplit(".", 1)[-1]: f"{value:.4g}" if isinstance(value, float) else str(value)
         for path, value in _leaves(config)
@@ -113,14 +113,14 @@ def stage_facts(run: Path, name: str) -> StageFacts:
     }
     return StageFacts(
         name=name,
-        state=manifest.get("state", "no manifest"),
-        git=manifest.get("git", "unknown"),
+        state=manifest.state if manifest else "no manifest",
+        git=manifest.git if manifest else "unknown",
         summary=[(name, summary[name]) for name in SUMMARISED if name in summary],
         config=yaml.safe_dump(config, sort_keys=False) if config else "",
-        versions=manifest.get("versions", {}),
-        inputs=manifest.get("inputs", {}),
-        outputs=manifest.get("outputs", {}),
-        metrics={k: float(v) for k, v in metrics.items() if isinstance(v, int | float)},
+        versions=manifest.versions if manifest else {},
+        inputs=manifest.inputs if manifest else {},
+        outputs=manifest.outputs if manifest else {},
+        metrics=metrics.values if metrics else {},
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.part_shapes.part_shapes import render_part_shapes
-from pipeline.runs.stage_outputs import sha256
+from pipeline.runs.manifest import MANIFEST, Manifest, sha256
 from pipeline.study.rows import Row
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -85,8 +85,8 @@ class Step:
         Raises:
             UserError: if it was done with other outputs of an earlier stage.
         """
-        mark, manifest = self._mark(marks), self.run / "manifest.json"
-        if not mark.is_file() or not manifest.is_file():
+        mark, manifest = self._mark(marks), Manifest.find(self.run)
+        if not mark.is_file() or manifest is None:
             return False
         done = json.loads(mark.read_text())
         if done["inputs"] != self._inputs():
@@ -94,7 +94,7 @@ class Step:
                 f"{self.run} was made from other runs than {', '.join(map(str, self.inputs))} hold "
                 "now: give the study another --out, or delete that folder"
             )
-        return done == self._state() and json.loads(manifest.read_text())["state"] == "complete"
+        return done == self._state() and manifest.is_complete
 
     def mark_done(self, marks: Path) -> None:
         """Notes that the command ended well."""
@@ -109,7 +109,7 @@ class Step:
         return {"arguments": list(self.arguments), "configs": configs, "inputs": self._inputs()}
 
     def _inputs(self) -> dict[str, str]:
-        return {str(run): sha256(run / "manifest.json") for run in self.inputs}
+        return {str(run): sha256(run / MANIFEST) for run in self.inputs}
 
 
 @dataclass(frozen=True)

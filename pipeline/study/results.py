@@ -10,7 +10,7 @@ from pathlib import Path
 from datamodules.files.atomic_files import write_text
 from datamodules.files.json_files import write_json
 from pipeline.export.inference_cost import inference_cost
-from pipeline.runs.stage_outputs import read_manifest, sha256
+from pipeline.runs.manifest import MANIFEST, Manifest, sha256
 from pipeline.study.commands import StudyCommands
 from pipeline.study.rows import Row
 
@@ -50,18 +50,18 @@ def collect(commands: StudyCommands, row: Row, seed: int) -> Result:
     """Reads the outcome of one row and seed, without accuracies if it is not complete."""
     model, outcome = commands.model(row, seed), commands.outcome(row, seed)
     empty = Result(row.name, row.title, seed)
-    for run in (model, outcome):
-        if not (run / "manifest.json").is_file() or read_manifest(run)["state"] != "complete":
-            return empty
-    config = read_manifest(outcome)["config"]
+    manifests = [Manifest.find(run) for run in (model, outcome)]
+    if not all(manifest and manifest.is_complete for manifest in manifests):
+        return empty
+    arguments = Manifest.read(outcome).data_arguments
     # the records hold more threats when fewer are asked for than before
-    asked = config["data"]["init_args"]["images"]
+    asked = arguments["images"]
     threats = [
         threat
         for threat in json.loads((outcome / "summary.json").read_text())["threats"]
         if threat["name"] in asked
     ]
-    parameters, flops = _cost(commands.folder, model, config["data"]["init_args"]["image_size"])
+    parameters, flops = _cost(commands.folder, model, arguments["image_size"])
     return Result(
         row.name,
         row.title,
@@ -104,7 +104,7 @@ def write_results(commands: StudyCommands, rows: Sequence[Row], seeds: int) -> l
 
 def _cost(folder: Path, model: Path, image_size: int) -> tuple[int, int]:
     """Parameters and FLOPs of a model at inference, kept in `costs/`."""
-    key = sha256(model / "manifest.json")
+    key = sha256(model / MANIFEST)
     kept = folder / "costs" / f"{model.parent.name}_{model.name}.json"
     if kept.is_file():
         cost = json.loads(kept.read_text())

@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pipeline.runs.stage_outputs import require_complete
+from pipeline.runs.manifest import require_complete
 from pipeline.study.commands import StudyCommands
 from pipeline.study.processes import Processes, StepFailed
 from pipeline.study.results import THREATS, Result, collect, write_results

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from modules.downstream_detector import DownstreamDetector
+from modules.optimisation.schedules import Schedule
 from modules.weights.classifier_folder import export_timm
 from tests.modules.tiny_detector import MODEL_ARGS, tiny_batch, tiny_detector
 
@@ -47,8 +48,7 @@ def settings(replays: int) -> dict[str, Any]:
         "replays": replays,
         "eps": EPS,
         "clip_norm": CLIP,
-        "warmup_steps": 0,
-        "milestones": (),
+        "schedule": Schedule(),
         "optimizer": lambda parameters: torch.optim.SGD(parameters, lr=RATE),
     }
 
@@ -140,14 +140,17 @@ def test_random_weights_are_all_trained() -> None:
 
 
 def test_learning_rate_warms_up_and_falls() -> None:
-    module = tiny_detector(warmup_steps=10, milestones=(0.5,), replays=4)
+    schedule = Schedule(warmup_steps=10, warmup_start=0.001, shape="multistep", milestones=(0.5,))
+    module = tiny_detector(schedule=schedule, replays=4)
     module.trainer = Trainer(max_steps=160, accelerator="cpu", logger=False)  # 40 batches
     type(module.trainer).estimated_stepping_batches, kept = (
         160,
         type(module.trainer).estimated_stepping_batches,
     )
     try:
-        factors = [module._factor(batch) for batch in (0, 5, 10, 19, 20)]
+        scheduler: Any = module.configure_optimizers()["lr_scheduler"]
+        factor = scheduler["scheduler"].lr_lambdas[0]
+        factors = [factor(batch) for batch in (0, 5, 10, 19, 20)]
     finally:
         type(module.trainer).estimated_stepping_batches = kept
     assert factors == pytest.approx([0.001, 0.5005, 1, 1, 0.1])

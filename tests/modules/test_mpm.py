@@ -1,3 +1,4 @@
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -5,18 +6,27 @@ import torch
 from torch import Tensor
 
 from modules.attacks.balls import Norm
-from modules.attacks.statistics import StatisticsMode, attacked
+from modules.attacks.statistics import StatisticsMode, under_attack
+from modules.attacks.training_attack import TrainingAttack
 from modules.mpm import MPM
 from modules.networks.part_network import BypassNetwork
 from modules.networks.recogniser import Recogniser
+from modules.networks.structures import NetworkSettings, Structure
 
 TINY = {"channels": [8, 8, 16, 16], "stem_width": 8, "act_layer": "gelu"}
 OBJECT_PARTS = torch.ones(4, 6, dtype=torch.bool)
 
 
 def mpm(**kwargs: Any) -> MPM:
+    """A tiny model; settings of its attack are given with those of the module."""
     torch.manual_seed(0)
-    return MPM(OBJECT_PARTS, architecture="resnet18", model_args=TINY, image_size=32, **kwargs)
+    names = [field.name for field in fields(TrainingAttack) if field.name in kwargs]
+    attack = TrainingAttack(**{name: kwargs.pop(name) for name in names})
+    return MPM(OBJECT_PARTS, tiny_network(), attack=attack, **kwargs)
+
+
+def tiny_network(structure: Structure = "bypass") -> NetworkSettings:
+    return NetworkSettings(structure, "resnet18", TINY, image_size=32)
 
 
 def batch() -> dict[str, Tensor]:
@@ -68,7 +78,7 @@ def test_attack_leaves_statistics_alone_and_training_mode_on(mode: StatisticsMod
     model.network.recogniser.network.bn1.eval()  # a layer that is frozen stays frozen
     before = {n: b.clone() for n, b in model.network.named_buffers()}
     images = model._pixels(batch())
-    with attacked(model.network, mode):
+    with under_attack(model.network, mode):
         assert model.network.recogniser.network.layer1.training == (mode == "train")
         model.attack(images, lambda x: model.network(x).sum(1))
     assert model.network.recogniser.network.layer1.training
@@ -120,7 +130,7 @@ def silent(**kwargs: Any) -> MPM:
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_every_ball_trains(norm: Norm) -> None:
-    module = mpm(norm=norm, eps=1.0, attack_mode="train")
+    module = mpm(norm=norm, eps=1.0, mode="train")
     assert module.training_step(batch(), 0).isfinite()
 
 
@@ -159,16 +169,14 @@ def test_head_alignment_trains_only_what_is_new() -> None:
 
 
 @pytest.mark.parametrize("structure", ["bypass", "downsampled", "bounding_box", "judgment"])
-def test_every_structure_trains(structure: str) -> None:
+def test_every_structure_trains(structure: Structure) -> None:
     object_parts = torch.tensor(
         [[1, 1, 0, 0, 0], [1, 0, 1, 0, 0], [1, 0, 0, 1, 0], [1, 0, 0, 0, 1]]
     )
     torch.manual_seed(0)
     model = MPM(
         object_parts.bool(),
-        structure=structure,
-        architecture="resnet18",
-        model_args=TINY,
+        tiny_network(structure),
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.05),
     )
     model.log = model.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
@@ -190,4 +198,4 @@ def test_every_structure_trains(structure: str) -> None:
 
 def test_a_structure_of_parts_needs_parts() -> None:
     with pytest.raises(ValueError, match=r"downsampled.*part_loss_weight"):
-        mpm(structure="downsampled", part_loss_weight=0.0)
+        MPM(OBJECT_PARTS, tiny_network("downsampled"), part_loss_weight=0.0)

@@ -8,24 +8,21 @@ from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
+from modules.optimisation.schedules import Schedule
 from modules.part_segmenter import PartSegmenter
-from tests.modules.tiny_segmenter import SIZES
+from tests.modules.tiny_segmenter import tiny_segmenter
 
 OBJECT_PARTS = torch.tensor([[True, True, True, False], [True, False, False, True]])
 
 
 def segmenter(**kwargs: object) -> PartSegmenter:
-    settings = (
-        SIZES
-        | {
-            "rpn_proposals": 30,
-            "rois_per_image": 16,
-            "detections_per_image": 10,
-            "warmup_steps": 2,
-        }
-        | kwargs
-    )
-    return PartSegmenter(OBJECT_PARTS, **settings)
+    settings = {
+        "rpn_proposals": 30,
+        "rois_per_image": 16,
+        "detections_per_image": 10,
+        "schedule": Schedule(warmup_steps=2),
+    }
+    return tiny_segmenter(OBJECT_PARTS, **settings | kwargs)
 
 
 def samples() -> list[dict[str, object]]:
@@ -72,7 +69,7 @@ def test_fit_validate_and_rebuild_from_the_checkpoint(tmp_path: Path) -> None:
     assert trainer.optimizers[0].param_groups[0]["lr"] < 1e-3
 
     checkpoint = torch.load(tmp_path / "best.ckpt", weights_only=True)
-    rebuilt = PartSegmenter(object_parts=OBJECT_PARTS, **checkpoint["hyper_parameters"])
+    rebuilt = PartSegmenter.from_hyper_parameters(checkpoint["hyper_parameters"], OBJECT_PARTS)
     rebuilt.load_state_dict(checkpoint["state_dict"])
     images, label = [sample["image"] for sample in samples()], torch.tensor([0, 1, 0, 1])
     with torch.no_grad():
@@ -87,16 +84,21 @@ def test_fit_validate_and_rebuild_from_the_checkpoint(tmp_path: Path) -> None:
 def test_schedule_warms_up_then_falls() -> None:
     class Steps:
         estimated_stepping_batches = 12
+        max_epochs = -1
 
-    model = segmenter(warmup_steps=2)
-    model._trainer = Steps()
-    factors = [model._factor(step) for step in range(13)]
+    def factors_of(schedule: Schedule) -> list[float]:
+        model = segmenter(schedule=schedule)
+        model._trainer = Steps()
+        scheduler = model.configure_optimizers()["lr_scheduler"]["scheduler"]
+        return [scheduler.lr_lambdas[0](step) for step in range(13)]
+
+    factors = factors_of(Schedule(warmup_steps=2))
     assert factors[:2] == [0.5, 1.0]
     assert factors[2] == 1.0
     assert factors[7] == pytest.approx(0.5)
     assert factors[12] == pytest.approx(0.0)
-    model.schedule = "multistep"
-    assert [model._factor(step) for step in (2, 6, 9)] == pytest.approx([1.0, 0.1, 0.01])
+    steps = factors_of(Schedule(warmup_steps=2, shape="multistep"))
+    assert [steps[step] for step in (2, 6, 9)] == pytest.approx([1.0, 0.1, 0.01])
 
 
 def test_full_recipe_trains_and_old_settings_rebuild() -> None:
@@ -109,7 +111,7 @@ def test_full_recipe_trains_and_old_settings_rebuild() -> None:
         layer_decay=0.5,
         decay_norms=False,
         optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.05),
-        warmup_steps=1,
+        schedule=Schedule(warmup_steps=1),
     )
     trainer = Trainer(
         accelerator="cpu", max_steps=2, logger=False, enable_progress_bar=False,
@@ -124,14 +126,14 @@ def test_full_recipe_trains_and_old_settings_rebuild() -> None:
     assert rates == {round(1e-3 * 0.5**i, 10) for i in range(layers + 1)}
     assert {group["weight_decay"] for group in groups} == {0.0, 0.05}
 
-    new = {
-        "engine", "rpn_convs", "head_norm", "class_loss", "detections_per_part",
-        "grad_checkpointing", "layer_decay", "decay_norms",
-    }  # fmt: skip
     usual = segmenter()
-    old = {name: value for name, value in usual.hparams.items() if name not in new}
-    assert len(old) == len(usual.hparams) - len(new)
-    PartSegmenter(object_parts=OBJECT_PARTS, **old).load_state_dict(usual.state_dict())
+    old = dict(usual.hparams)
+    for name in ("engine", "grad_checkpointing", "layer_decay", "decay_norms"):
+        del old[name]
+    for name in ("rpn_convs", "head_norm", "class_loss", "detections_per_part"):
+        del old["detector"][name]
+    rebuilt = PartSegmenter.from_hyper_parameters(old, OBJECT_PARTS)
+    rebuilt.load_state_dict(usual.state_dict())
 
 
 class Samples(LightningDataModule):

@@ -143,7 +143,7 @@ def test_refusals_are_one_line_with_the_mend(run: Path, tmp_path: Path) -> None:
     assert "\n" not in str(refusal.value)
     foreign = tmp_path / "foreign.ckpt"
     torch.save({"state_dict": {}, "hyper_parameters": {"part_loss_weight": 1.0}}, foreign)
-    with pytest.raises(ValueError, match=r"foreign.ckpt is not a segmenter checkpoint.*part_loss"):
+    with pytest.raises(ValueError, match=r"foreign.ckpt is not a segmenter checkpoint.*detector"):
         writer(foreign)
     with pytest.raises(ValueError, match="object_parts is needed"):
         PseudoLabelWriter(run)

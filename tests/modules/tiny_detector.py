@@ -6,18 +6,21 @@ import torch
 from torch import Tensor
 
 from modules.downstream_detector import DownstreamDetector
+from modules.networks.detector_settings import DetectorSettings
 
 MODEL_ARGS = {"act_layer": "gelu", "channels": [8, 8, 16, 16], "stem_width": 8}
 SIZES: dict[str, Any] = {
     "architecture": "resnet18",
     "model_args": MODEL_ARGS,
-    "fpn_channels": 16,
-    "box_head_dim": 16,
-    "min_size": 64,
-    "max_size": 96,
-    "anchor_sizes": (8, 16, 32, 64, 128),
-    "rpn_proposals": 50,
-    "rois_per_image": 16,
+    "detector": DetectorSettings(
+        fpn_channels=16,
+        box_head_dim=16,
+        min_size=64,
+        max_size=96,
+        anchor_sizes=(8, 16, 32, 64, 128),
+        rpn_proposals=50,
+        rois_per_image=16,
+    ),
 }
 
 

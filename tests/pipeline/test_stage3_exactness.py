@@ -166,9 +166,9 @@ def test_two_processes_equal_one_with_the_same_global_batch(
     overlay = _overlay(tmp_path / "overlay.yaml", 1, "StepRecorder", "FixedStatistics")
     settings = [
         f"-c={overlay}",
-        f"--model.init_args.eps={eps}",
-        "--model.init_args.clean_epochs=0",
-        "--model.init_args.warmup_epochs=0",
+        f"--model.init_args.attack.eps={eps}",
+        "--model.init_args.attack.clean_epochs=0",
+        "--model.init_args.schedule.warmup_epochs=0",
         "--trainer.max_steps=3",
     ]
     folders = {processes: tmp_path / str(processes) for processes in (1, 2)}

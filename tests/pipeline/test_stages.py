@@ -14,6 +14,7 @@ import torch
 from datamodules.images.imagenet_folder import list_images
 from datamodules.labels.pseudo_labels import read_labels
 from modules.mpm import MPM
+from modules.networks.structures import NetworkSettings
 from modules.state_dicts.weight_files import read_state
 from modules.weights.classifier_folder import load_classifier
 from pipeline.cli import main
@@ -45,10 +46,10 @@ def test_stage_2_labels_every_train_image_once(finished_runs: Path, shapes_root:
 def test_export_equals_the_trained_network(finished_runs: Path) -> None:
     run_folder = finished_runs / "stage3_mpm"
     checkpoint = torch.load(run_folder / "checkpoints/best.ckpt", weights_only=True)
-    hparams = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
+    settings = NetworkSettings(**checkpoint["hyper_parameters"]["network"])
     vocabulary = json.loads((run_folder / "vocabulary.json").read_text())
     object_parts = torch.ones(len(vocabulary["objects"]), len(vocabulary["parts"]) + 1).bool()
-    model = MPM(object_parts, **hparams).eval()
+    model = MPM(object_parts, settings).eval()
     model.load_state_dict(read_state(run_folder / "checkpoints/best.ckpt"))
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -173,7 +173,7 @@ def test_autoattack_with_few_classes_runs_all_attacks(num_classes: int) -> None:
 
 
 def test_unknown_norm_and_negative_radius_are_refused() -> None:
-    with pytest.raises(ValueError, match="norm=linf, eps=-1"):
+    with pytest.raises(ValueError, match=r"-1.* is no distance"):
         PGD(-1, 1, 1)
     with pytest.raises(ValueError, match="norm=l7"):
         AutoAttack(1, norm="l7")  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from modules.generalisation_evaluator import score_groups
 from modules.mpm import MPM
 from modules.networks.class_groups import ClassGroups, largest_logits
 from modules.networks.judgment_block import JudgmentNetwork
+from modules.networks.structures import NetworkSettings
 from modules.robustness_evaluator import RobustnessEvaluator
 
 GROUPS = torch.tensor([2, -1, 0, 2, 1, -1, 0])
@@ -115,7 +116,10 @@ def test_the_part_branch_is_attacked_within_the_groups() -> None:
 def test_the_bypass_of_a_run_is_attacked_within_the_groups(tmp_path: Path) -> None:
     torch.manual_seed(0)
     object_parts = torch.ones(len(GROUPS), 3, dtype=torch.bool)
-    mpm = MPM(object_parts, "resnet10t", model_args={"channels": [8, 8, 16, 16]})
+    mpm = MPM(
+        object_parts,
+        NetworkSettings(architecture="resnet10t", model_args={"channels": [8, 8, 16, 16]}),
+    )
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
     trainer.strategy.connect(mpm)
     trainer.save_checkpoint(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)

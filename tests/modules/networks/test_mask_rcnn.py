@@ -1,4 +1,4 @@
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,23 +9,14 @@ from modules.networks.mask_rcnn import PartMaskRCNN
 from modules.networks.part_roi_heads import ClassMaskPredictor
 from modules.networks.timm_fpn import TimmFPN
 from tests.modules.tiny_parts import ALLOWED, images, target
+from tests.modules.tiny_segmenter import SIZES
 
 
 def network(num_classes: int = 7, backbone: str = "test_resnet", **kwargs: object) -> PartMaskRCNN:
     torch.manual_seed(0)
-    settings: dict[str, Any] = {"score_threshold": 0.05, "detections_per_image": 10_000} | kwargs
-    return PartMaskRCNN(
-        TimmFPN(backbone, 16, norm=settings.get("head_norm", "")),
-        num_classes,
-        mask_channels=(16,),
-        box_head_dim=16,
-        min_size=64,
-        max_size=96,
-        anchor_sizes=(8, 16, 32, 48, 64),
-        rpn_proposals=30,
-        rois_per_image=16,
-        **settings,
-    )
+    usual = {"score_threshold": 0.05, "detections_per_image": 10_000, "max_size": 96}
+    settings = replace(SIZES, rpn_proposals=30, rois_per_image=16, **(usual | kwargs))
+    return PartMaskRCNN(TimmFPN(backbone, 16, norm=settings.head_norm), num_classes, settings)
 
 
 def test_mask_of_one_class_equals_channel_of_all() -> None:

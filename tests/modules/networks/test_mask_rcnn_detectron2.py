@@ -1,4 +1,5 @@
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from datamodules.part_detection import PartDetectionDataModule, collate
 from tests.modules.networks.detectron2_engine import INSTALLED, needs_detectron2
 from tests.modules.tiny_parts import ALLOWED, images, target
+from tests.modules.tiny_segmenter import SIZES
 
 
 @pytest.mark.skipif(INSTALLED, reason="detectron2 is installed")
@@ -23,25 +25,18 @@ def network(num_classes: int = 7, **settings: Any) -> Any:
 
     torch.manual_seed(0)
     usual: dict[str, Any] = {
-        "backbone": "swin_test",
-        "weights": None,
-        "fpn_channels": 16,
-        "mask_channels": (16,),
-        "box_head_dim": 16,
-        "min_size": 64,
         "max_size": 96,
-        "anchor_sizes": (8, 16, 32, 48, 64),
         "rpn_proposals": 30,
         "rois_per_image": 16,
         "rpn_convs": 2,
-        "head_norm": "",
         "class_loss": "federated",
         "score_threshold": 0.005,
         "detections_per_image": 10_000,
-        "detections_per_part": None,
-        "grad_checkpointing": False,
     }
-    return Detectron2MaskRCNN(num_classes=num_classes, **(usual | settings))
+    others = {"backbone": "swin_test", "weights": None, "grad_checkpointing": False}
+    others |= {name: settings.pop(name) for name in others if name in settings}
+    detector = replace(SIZES, **(usual | settings))
+    return Detectron2MaskRCNN(num_classes=num_classes, settings=detector, **others)
 
 
 @needs_detectron2

@@ -5,7 +5,12 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from modules.networks.timm_fpn import TimmFPN
-from modules.optimisation.parameter_groups import parameter_groups
+from modules.optimisation.parameter_groups import (
+    layer_scales,
+    norm_parameters,
+    parameter_groups,
+    vectors,
+)
 
 
 class Detector(nn.Module):
@@ -26,7 +31,11 @@ def scales(groups: list[dict[str, object]], module: nn.Module, prefix: str) -> d
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "resnet18", "convnext_atto"])
 def test_scales_are_those_of_timm_for_the_whole_network(name: str) -> None:
     detector, whole = Detector(name), create_model(name, num_classes=2)
-    ours = scales(parameter_groups(detector, 0.7, True), detector, "backbone.body.")
+    ours = scales(
+        parameter_groups(detector.named_parameters(), layer_scales(detector, 0.7)),
+        detector,
+        "backbone.body.",
+    )
     timms = scales(param_groups_layer_decay(whole, layer_decay=0.7), whole, "")
     depth = max(detector.layer_ids().values())
     assert ours
@@ -53,7 +62,9 @@ def test_scales_are_those_of_timm_for_the_whole_network(name: str) -> None:
 def test_every_parameter_once_and_norms_without_decay() -> None:
     detector = Detector("swin_tiny_patch4_window7_224")
     frozen = next(detector.backbone.fpn.parameters()).requires_grad_(False)
-    groups = parameter_groups(detector, 0.9, False)
+    groups = parameter_groups(
+        detector.named_parameters(), layer_scales(detector, 0.9), vectors(detector)
+    )
     listed = [p for g in groups for p in g["params"]]
     trained = {p for p in detector.parameters() if p.requires_grad}
     assert len(listed) == len(set(listed))
@@ -69,7 +80,14 @@ def test_every_parameter_once_and_norms_without_decay() -> None:
 
 def test_wrong_factor_and_network_without_layers() -> None:
     with pytest.raises(ValueError, match=r"layer_decay 1\.5"):
-        parameter_groups(nn.Linear(1, 1), 1.5, True)
+        layer_scales(nn.Linear(1, 1), 1.5)
     with pytest.raises(ValueError, match="tells no layers"):
-        parameter_groups(nn.Linear(1, 1), 0.5, True)
-    assert len(parameter_groups(nn.Linear(1, 1), 1.0, False)) == 2
+        layer_scales(nn.Linear(1, 1), 0.5)
+    assert layer_scales(nn.Linear(1, 1), 1.0) == {}
+
+
+def test_vectors_and_norm_parameters() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Sequential(nn.LayerNorm(2)))
+    assert vectors(network) == {"0.bias", "1.weight", "1.bias", "2.0.weight", "2.0.bias"}
+    assert norm_parameters(network) == {"1.weight", "1.bias", "2.0.weight", "2.0.bias"}
+    assert norm_parameters(nn.LayerNorm(2)) == {"weight", "bias"}

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from modules.networks.structures import Structure, build_network
+from modules.networks.structures import NetworkSettings, Structure
 from modules.weights.classifier_folder import export_timm, fingerprint, load_classifier
 from modules.weights.part_network_folder import export_part_network
 from tests.modules.weights.released_networks import trained
@@ -123,16 +123,10 @@ def test_networks_with_parts_are_rebuilt_from_their_folder(
     structure: Structure, tmp_path: Path, images: torch.Tensor
 ) -> None:
     regions = torch.rand(5, 7, generator=torch.Generator().manual_seed(0)) > 0.5
-    options = {
-        "structure": structure,
-        "segmenter": "backbone",
-        "architecture": "resnet10t",
-        "model_args": MODEL_ARGS,
-        "eps": 0.1,  # other settings of the run
-    }
-    network = trained(build_network(structure, "resnet10t", regions, model_args=MODEL_ARGS))
+    settings = NetworkSettings(structure, "resnet10t", MODEL_ARGS, image_size=32)
+    network = trained(settings.build(regions))
     network.normalise.mean.fill_(0.4)
-    export_part_network(network, tmp_path / "run" / "export", options, regions, 32)
+    export_part_network(network, tmp_path / "run" / "export", settings, regions)
     checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
     checkpoint.parent.mkdir()
     state = {f"network.{name}": value for name, value in network.state_dict().items()}

@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,17 +10,19 @@ from torch import nn
 from modules.attacks.adaptive import PartPGD
 from modules.attacks.threats import PGD
 from modules.mpm import MPM
+from modules.networks.structures import NetworkSettings, Structure
 from modules.robustness_evaluator import RobustnessEvaluator
 from modules.weights.classifier_folder import load_classifier
 from modules.weights.classifier_sources import open_classifier, with_parts
 
 OBJECT_PARTS = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 1]]).bool()
 MODEL_ARGS = {"channels": [8, 8, 16, 16]}
+NETWORK = NetworkSettings("bypass", "resnet10t", MODEL_ARGS)
 
 
-def make_run(folder: Path, **settings: object) -> MPM:
+def make_run(folder: Path, structure: Structure = "bypass", **settings: Any) -> MPM:
     torch.manual_seed(0)
-    mpm = MPM(OBJECT_PARTS, architecture="resnet10t", model_args=MODEL_ARGS, **settings)  # type: ignore[arg-type]
+    mpm = MPM(OBJECT_PARTS, replace(NETWORK, structure=structure), **settings)
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
     trainer.strategy.connect(mpm)
     trainer.save_checkpoint(folder / "checkpoints" / "best.ckpt", weights_only=True)
@@ -106,7 +110,7 @@ def test_models_without_parts_say_why(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             with_parts(source, open_classifier(source)[0])
     torch.manual_seed(9)
-    other = MPM(OBJECT_PARTS, architecture="resnet10t", model_args=MODEL_ARGS)
+    other = MPM(OBJECT_PARTS, NETWORK)
     nn.init.ones_(other.network.backbone().conv1[0].weight)
     other.export(tmp_path / "mpm" / "export")
     with pytest.raises(ValueError, match="holds other weights than the export"):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from modules.mpm import MPM
 from modules.networks.part_network import PartNetwork
-from modules.networks.structures import Structure, build_network
+from modules.networks.structures import NetworkSettings, Structure, build_network
 from modules.weights.classifier_folder import export_timm
 from modules.weights.initial_weights import load_initial_weights
 from tests.modules.weights.released_networks import trained
@@ -31,8 +31,8 @@ def plain(seed: int = 0, classes: int = 4) -> nn.Module:
     return trained(timm.create_model("resnet18", num_classes=classes, **TINY), seed)
 
 
-def mpm(**kwargs: Any) -> MPM:
-    return MPM(OBJECT_PARTS, architecture="resnet18", model_args=TINY, image_size=32, **kwargs)
+def mpm(structure: Structure = "bypass", **kwargs: Any) -> MPM:
+    return MPM(OBJECT_PARTS, NetworkSettings(structure, "resnet18", TINY, image_size=32), **kwargs)
 
 
 def images() -> Tensor:
@@ -157,19 +157,19 @@ def test_two_stage_takes_the_backbone_without_its_classifier(
 
 @pytest.mark.parametrize("structure", ["bypass", "downsampled", "judgment"])
 def test_own_checkpoint_loads_complete(structure: Structure, tmp_path: Path) -> None:
-    first = mpm(structure=structure)
+    first = mpm(structure)
     trained(first)
     path = tmp_path / "run" / "checkpoints" / "best.ckpt"
     path.parent.mkdir(parents=True)
     torch.save({"state_dict": first.state_dict(), "pytorch-lightning_version": "2.6.6"}, path)
     for weights in (path, tmp_path / "run"):
-        second = mpm(structure=structure, weights=weights)
+        second = mpm(structure, weights=weights)
         assert first.state_dict().keys() == second.state_dict().keys()
         for name, value in second.state_dict().items():
             assert torch.equal(value, first.state_dict()[name]), name
     others = torch.ones(4, 9, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"wrong shape: .*instead of"):
-        MPM(others, structure, "resnet18", model_args=TINY, weights=path)
+        MPM(others, NetworkSettings(structure, "resnet18", TINY), weights=path)
 
 
 def test_own_checkpoint_without_parts_starts_a_network_with_parts(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from modules.mpm import MPM
+from modules.networks.structures import NetworkSettings
 from pipeline.estimate.gpu_peaks import peak_tflops
 from pipeline.estimate.measure import estimate
 from tests.pipeline.commands import stage_args
@@ -37,7 +38,7 @@ def test_estimate_times_both_kinds_of_steps_and_writes_nothing(
     assert (found.peak, found.memory) == (None, 0)
 
     clean, adversarial = found.phases
-    network = MPM(torch.ones(3, 5).bool(), architecture="resnet18", model_args=TINY)
+    network = MPM(torch.ones(3, 5).bool(), NetworkSettings("bypass", "resnet18", TINY))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(torch.zeros(1, 3, 32, 32))
     forward = counter.get_total_flops()

@@ -7,6 +7,7 @@ import torch
 
 from modules.weights.classifier_folder import export_timm, load_classifier
 from pipeline.cli import main
+from pipeline.runs.manifest import Manifest
 from tests.datamodules.tiny_coco import write_coco
 from tests.pipeline.commands import PROJECT
 
@@ -27,7 +28,7 @@ def recogniser(tmp_path: Path) -> Path:
         std=(0.2, 0.3, 0.4),
         image_size=32,
     )
-    (tmp_path / "stage3_mpm" / "manifest.json").write_text("{}")
+    Manifest("stage3_mpm").write(tmp_path / "stage3_mpm")
     return tmp_path / "stage3_mpm"
 
 

@@ -10,6 +10,7 @@ from datamodules.robustness import RobustnessDataModule
 from modules.attacks.adaptive import PartPGD
 from modules.attacks.threats import PGD, AutoAttack, Square
 from modules.mpm import MPM
+from modules.networks.structures import NetworkSettings
 from pipeline.evaluation.robustness_summary import masking_warnings
 from pipeline.validation.composite_iou import CompositeIoU, mean_iou
 from tests.modules.tiny_classifier import export_tiny_classifier
@@ -35,9 +36,8 @@ def test_square_that_beats_gradients_is_a_warning() -> None:
 
 def test_part_maps_under_attack(shapes_root: Path, tmp_path: Path) -> None:
     object_parts = RobustnessDataModule(shapes_root / "imagenet", shapes_root / "pinpp", {"pgd": 1})
-    mpm = MPM(
-        object_parts.object_parts, architecture="resnet10t", model_args={"channels": [8, 8, 16, 16]}
-    )
+    settings = NetworkSettings("bypass", "resnet10t", {"channels": [8, 8, 16, 16]})
+    mpm = MPM(object_parts.object_parts, settings)
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
     trainer.strategy.connect(mpm)
     trainer.save_checkpoint(tmp_path / "mpm" / "checkpoints" / "best.ckpt", weights_only=True)

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from modules.weights.classifier_folder import load_classifier
 from pipeline.cli import main as run_stage
 from pipeline.export.export_model import main
-from pipeline.runs.stage_outputs import sha256
+from pipeline.runs.manifest import sha256
 from tests.modules.weights.released_networks import ReleasedMPM, ReleasedTwoStage, trained
 from tests.pipeline.commands import stage_args
 
@@ -80,7 +80,7 @@ def test_two_stage_run_is_exported_and_evaluated(
     runs = tmp_path / "runs"
     runs.mkdir()
     (runs / "stage2_pseudolabels").symlink_to(finished_runs / "stage2_pseudolabels")
-    structure = "--model.init_args.structure=downsampled"
+    structure = "--model.init_args.network.structure=downsampled"
     run_stage(stage_args("stage3_mpm", shapes_root, runs, structure, "--trainer.max_epochs=1"))
     run_stage(stage_args("evaluate", shapes_root, runs, name="evaluate/stage3_mpm"))
     assert (runs / "stage3_mpm" / "export" / "part_network.json").is_file()

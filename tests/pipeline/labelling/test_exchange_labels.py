@@ -11,7 +11,6 @@ from PIL import Image
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
-from datamodules.files.json_files import write_json
 from datamodules.images.imagenet_folder import list_images
 from datamodules.labels.pseudo_labels import read_labels
 from datamodules.masks.part_labels import ImageParts
@@ -22,7 +21,7 @@ from pipeline.labelling.export_labels import main as export_main
 from pipeline.labelling.import_labels import import_labels
 from pipeline.labelling.import_labels import main as import_main
 from pipeline.labelling.shard_writer import write_shard
-from pipeline.runs.stage_outputs import mark_complete, read_manifest, require_complete
+from pipeline.runs.manifest import Manifest, mark_complete, require_complete
 from tests.pipeline.commands import stage_args
 
 
@@ -71,7 +70,7 @@ def run(
     for number in range(0, len(truth), 7):
         write_shard(folder / "labels" / f"{number // 7:05d}.parquet", truth[number : number + 7])
     inputs = {"vocabulary": vocabulary.content_hash}
-    write_json(folder / "manifest.json", {"state": "running", "inputs": inputs, "outputs": {}})
+    Manifest(folder.name, inputs=inputs).write(folder)
     mark_complete(folder)
     return folder
 
@@ -146,7 +145,7 @@ def test_stage_3_trains_on_imported_labels(
     import_main(["--format", "png", "--source", *args])
     cli = main(stage_args("stage3_mpm", data, runs, "--trainer.max_epochs=1"))
     assert cli is not None
-    assert read_manifest(runs / "stage3_mpm")["state"] == "complete"
+    assert Manifest.read(runs / "stage3_mpm").is_complete
     assert cli.trainer.global_step > 0
     assert any(row["part_weight"] for row in map(cli.datamodule.train_set.__getitem__, [(0, 9)]))
 
@@ -237,8 +236,7 @@ def test_labels_that_do_not_fit_are_named(
 
 def test_unfinished_run_is_not_exported(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    manifest = read_manifest(run) | {"state": "running"}
-    write_json(tmp_path / "run" / "manifest.json", manifest)
+    replace(Manifest.read(run), state="running").write(tmp_path / "run")
     with pytest.raises(ValueError, match="running, not complete"):
         export_labels(tmp_path / "run", tmp_path / "out", "coco")
     assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,9 +17,11 @@ from datamodules.images.imagenet_folder import list_images
 from datamodules.labels.pseudo_labels import to_table
 from datamodules.masks.part_labels import ImageParts
 from pipeline.evaluation.generalisation_records import mean_rows
+from pipeline.runs.manifest import Manifest
+from pipeline.runs.metrics import Metrics
 
 
-def write_manifest(run: Path, state: str = "complete") -> None:
+def write_manifest(run: Path, state: Literal["running", "complete"] = "complete") -> None:
     config = {
         "trainer": {"max_epochs": 3},
         "data": {"class_path": "Data", "init_args": {"seed": 0, "batch_size": 8}},
@@ -28,18 +31,15 @@ def write_manifest(run: Path, state: str = "complete") -> None:
             "optimizer": {"class_path": "AdamW", "init_args": {"lr": 0.001, "eps": 1e-8}},
         },
     }
-    write_json(
-        run / "manifest.json",
-        {
-            "stage": run.name,
-            "state": state,
-            "config": config,
-            "inputs": {"vocabulary": "abc123"},
-            "outputs": {"checkpoints/best.ckpt": "f00dfeed"},
-            "versions": {"torch": "2.11.0"},
-            "git": "deadbeef",
-        },
-    )
+    Manifest(
+        run.name,
+        state,
+        config,
+        inputs={"vocabulary": "abc123"},
+        outputs={"checkpoints/best.ckpt": "f00dfeed"},
+        versions={"torch": "2.11.0"},
+        git="deadbeef",
+    ).write(run)
 
 
 def write_events(run: Path, tags: list[str], first: int = 0) -> None:
@@ -157,7 +157,7 @@ def write_runs(folder: Path, shapes_root: Path) -> Path:
     write_events(segmenter, ["train/loss", "val/segm_AP", "val/segm_AP_filtered"])
     values = {"segm_AP": 0.371, "segm_AP50": 0.642, "segm_AP_filtered": 0.463}
     values |= {"segm_AP75_filtered": 0.412, "segm_APl": -1.0, "object_AP_filtered": 0.537}
-    write_json(segmenter / "metrics.json", values | {"segm_AP50_filtered": 0.794, "epoch": 3})
+    Metrics(values | {"segm_AP50_filtered": 0.794}, epoch=3).write(segmenter)
     write_json(segmenter / "per_category.json", category_content())
     write_manifest(labels)
     write_labels(labels, shapes_root, vocabulary)

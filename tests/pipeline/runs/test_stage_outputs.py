@@ -4,27 +4,22 @@ from pathlib import Path
 import pytest
 
 from datamodules.files.json_files import write_json
-from pipeline.runs.stage_outputs import (
-    config_differences,
-    mark_complete,
-    refuse_changed_config,
-    require_complete,
-    sha256,
-)
+from pipeline.runs.manifest import Manifest, mark_complete, require_complete, sha256
+from pipeline.runs.settings import differences, refuse_changed_config
 
 CONFIG = {"model": {"init_args": {"eps": 0.1}}, "trainer": {"max_epochs": 3, "devices": 1}}
 
 
 def manifest(run: Path, **kwargs: object) -> None:
-    content = {"state": "running", "config": CONFIG, "inputs": {"vocabulary": "abc"}, "outputs": {}}
-    write_json(run / "manifest.json", content | kwargs)
+    usual = {"config": CONFIG, "inputs": {"vocabulary": "abc"}}
+    Manifest(run.name, **(usual | kwargs)).write(run)  # type: ignore[arg-type]
 
 
 def test_length_and_place_of_a_run_may_change_but_nothing_else() -> None:
     longer = {**CONFIG, "trainer": {"max_epochs": 9, "devices": 8}}
-    assert config_differences(CONFIG, longer) == []
+    assert differences(CONFIG, longer) == []
     other = {**CONFIG, "model": {"init_args": {"eps": 0.2, "new": 1}}}
-    assert config_differences(CONFIG, other) == [
+    assert differences(CONFIG, other) == [
         "model.init_args.eps: 0.1 -> 0.2",
         "model.init_args.new: None -> 1",
     ]
@@ -67,3 +62,46 @@ def test_damaged_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match=r"manifest\.json is damaged"):
         require_complete(tmp_path, "make x")
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_format_version_says_what_still_works(version: int, tmp_path: Path) -> None:
+    content = {"stage": "x", "state": "complete", "format_version": version}
+    if version == 1:
+        del content["format_version"]  # as the first version wrote it
+    write_json(tmp_path / "manifest.json", content)
+    for read in (Manifest.read, Manifest.find, lambda run: refuse_changed_config(run, CONFIG)):
+        with pytest.raises(ValueError, match=rf"has format {version}.*reads format 2.*best\.ckpt"):
+            read(tmp_path)
+
+
+def test_a_manifest_that_lacks_an_entry_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "manifest.json", {"stage": "x", "format_version": 2})
+    with pytest.raises(ValueError, match="lacks config, git, inputs, outputs, state, versions"):
+        Manifest.read(tmp_path)
+
+
+def test_where_a_class_lies_is_no_setting(tmp_path: Path) -> None:
+    def config(*places: str) -> dict[str, object]:
+        callbacks = [{"class_path": place, "init_args": {"number": 1}} for place in places]
+        return {"model": {"class_path": places[0]}, "trainer": {"callbacks": callbacks}}
+
+    assert differences(config("pipeline.old.Records"), config("pipeline.new.room.Records")) == []
+    assert differences(config("pipeline.old.Records"), config("pipeline.old.Others")) == [
+        "model.class_path: Records -> Others",
+        "trainer.callbacks.0.class_path: Records -> Others",
+    ]
+    changed = config("a.Records", "a.Others")
+    assert len(differences(config("a.Records"), changed)) == 2
+
+
+def test_metrics_are_read_as_written(tmp_path: Path) -> None:
+    assert Metrics.find(tmp_path) is None
+    metrics = Metrics({"segm_AP": 0.5, "acc": -1.0}, epoch=3, step=40)
+    metrics.write(tmp_path)
+    assert Metrics.find(tmp_path) == metrics
+    Metrics({"segm_AP": 0.25}).write(tmp_path)
+    assert Metrics.find(tmp_path) == Metrics({"segm_AP": 0.25})
+    write_json(tmp_path / "metrics.json", {"segm_AP": 0.5})
+    with pytest.raises(ValueError, match=r"metrics\.json has format None"):
+        Metrics.find(tmp_path)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from modules.weights.classifier_folder import load_classifier
+from pipeline.runs.manifest import Manifest
 from pipeline.study.__main__ import main
 from pipeline.study.commands import CONFIGS, Step
 from pipeline.study.document import write_document
@@ -122,12 +123,12 @@ def test_a_study_in_use_is_refused(tmp_path: Path) -> None:
 def test_a_step_made_from_other_inputs_is_refused(tmp_path: Path) -> None:
     for name in ("labels", "run"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "manifest.json").write_text('{"state": "complete"}')
+        Manifest(name, "complete").write(tmp_path / name)
     step = Step("run", tmp_path / "run", ("stage3_mpm", "fit"), (tmp_path / "labels",))
     assert not step.is_done(tmp_path / "done")
     step.mark_done(tmp_path / "done")
     assert step.is_done(tmp_path / "done")
-    (tmp_path / "labels" / "manifest.json").write_text('{"state": "complete", "other": 1}')
+    Manifest("labels", "complete", git="other").write(tmp_path / "labels")
     with pytest.raises(ValueError, match="was made from other runs"):
         step.is_done(tmp_path / "done")
 

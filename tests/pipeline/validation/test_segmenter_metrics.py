@@ -242,4 +242,4 @@ def test_two_processes_measure_what_one_does_and_validate_refreshes(
     assert manifest["state"] == "complete"
     assert manifest["config"] == json.loads(before[folder / "manifest.json"])["config"]
     with pytest.raises(ValueError, match=r"other settings.*fpn_channels"):
-        main([*again, "--model.init_args.fpn_channels=8"])
+        main([*again, "--model.init_args.detector.fpn_channels=8"])
