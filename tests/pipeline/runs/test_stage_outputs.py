@@ -5,6 +5,7 @@ import pytest
 
 from datamodules.files.json_files import write_json
 from pipeline.runs.manifest import Manifest, mark_complete, require_complete, sha256
+from pipeline.runs.metrics import Metrics
 from pipeline.runs.settings import differences, refuse_changed_config
 
 CONFIG = {"model": {"init_args": {"eps": 0.1}}, "trainer": {"max_epochs": 3, "devices": 1}}
