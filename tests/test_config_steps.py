@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from PIL import Image
 
 from datamodules.evaluation.object_groups import known_groups
@@ -64,6 +65,9 @@ def _step(config: Path, data: Path, runs: Path, folder: Path, *args: str) -> Pip
 
 def _assert_trained(cli: PipelineCLI) -> None:
     assert cli.trainer.global_step == 1
+    # first, so that the others see the average in validation; checkpoints last, as ever
+    assert isinstance(cli.trainer.callbacks[0], EMAWeightAveraging)
+    assert isinstance(cli.trainer.callbacks[-1], ModelCheckpoint)
     loss = cli.trainer.callback_metrics.get("train/loss")
     assert loss is not None
     assert torch.isfinite(loss)

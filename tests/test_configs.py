@@ -1,10 +1,14 @@
 """Every shipped configuration parses, and every make target expands to a command."""
 
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from pipeline import named_classes
 from pipeline.cli import main
 from tests.pipeline.commands import PROJECT, SUBCOMMANDS
 
@@ -65,3 +69,64 @@ def test_make_names_a_missing_variable() -> None:
     )
     assert result.returncode
     assert "set IMAGENET=" in result.stderr
+
+
+def printed(capsys: pytest.CaptureFixture[str], stage: str, *args: str) -> dict[str, Any]:
+    """The whole configuration that a command line resolves to."""
+    with pytest.raises(SystemExit) as stop:
+        main([stage, COMMANDS[stage], *args, "--print_config"])
+    assert stop.value.code == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_settings_in_groups_are_overridden_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = PROJECT / "configs" / "stage3_mpm"
+    overlays = [f"-c={recipe / name}.yaml" for name in ("resnet50_gelu_at", "eps8", "sv2")]
+    arguments = ["--model.init_args.attack.steps=3", "--data.init_args.imagenet=i"]
+    config = printed(
+        capsys,
+        "stage3_mpm",
+        *overlays,
+        *arguments,
+        "--data.init_args.pinpp=p",
+        "--data.init_args.labels=l",
+    )
+    model = config["model"]["init_args"]
+    attack = {name: model["attack"][name] for name in ("eps", "steps", "mode")}
+    assert attack == {"eps": 8 / 255, "steps": 3, "mode": "eval"}
+    assert model["network"]["num_supervised"] == 2
+    assert model["network"]["model_args"] == {"act_layer": "gelu"}
+    schedule = {name: model["schedule"][name] for name in ("warmup_epochs", "warmup_start")}
+    assert schedule == {"warmup_epochs": 2, "warmup_start": 0.005}  # the module's own default
+    assert config["best_checkpoint"]["monitor"] == "val/robust_acc"
+    assert config["last_checkpoint"]["every_n_train_steps"] == 500
+    assert config["ema_decay"] == 0.9998
+
+
+@pytest.mark.parametrize(
+    ("argument", "named"),
+    [
+        ("--model.init_args.attack.radius=1/255", "radius"),
+        ("--model.init_args.attack.eps=4/0", "4/0"),
+        ("--model.init_args.network.num_supervised=two", "two"),
+        ("--last_checkpoint.every_n_steps=3", "every_n_steps"),
+    ],
+)
+def test_a_wrong_setting_of_a_group_is_named(
+    argument: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = PROJECT / "configs" / "stage3_mpm" / "small.yaml"
+    with pytest.raises(SystemExit) as stop:
+        main(["stage3_mpm", "fit", f"-c={config}", argument, "--print_config"])
+    assert stop.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", [*FILES, *DEFAULTS, *(PROJECT / "tests/configs").glob("*.yaml")])
+def test_configurations_name_classes_barely(config: Path) -> None:
+    """So that a file can move without a change to a configuration or a run folder."""
+    named = re.findall(r"class_path: ([\w.]+)", config.read_text())
+    assert [path for path in named if path.split(".")[0] in ("pipeline", "modules")] == []
+    assert [path for path in named if path.startswith(("datamodules", "lightning"))] == []
+    for path in named:
+        assert "." in path or hasattr(named_classes, path), f"{path} is not imported"
