@@ -1,7 +1,7 @@
 """Stage 1: the part segmenter (PartImageNet++ §4.1)."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -110,6 +110,11 @@ class PartSegmenter(LightningModule):
         """
         # LightningCLI adds entries of its own, such as `_class_path`.
         given = {name: value for name, value in settings.items() if not name.startswith("_")}
+        if "detector" not in given and "fpn_channels" in given:  # version 0.1 knew no groups
+            names = {field.name for field in fields(MaskDetectorSettings)} & given.keys()
+            given["detector"] = {name: given.pop(name) for name in names}
+            given = {n: v for n, v in given.items() if n not in ("warmup_steps", "milestones")}
+            given["schedule"] = {}  # a rebuilt segmenter is not trained
         try:
             given["detector"] = MaskDetectorSettings(**(given["detector"] | detector))
             given["schedule"] = Schedule(**given["schedule"])

@@ -143,6 +143,17 @@ class Samples(LightningDataModule):
         return DataLoader(samples(), batch_size=2, collate_fn=collate)
 
 
+def test_settings_of_version_0_1_rebuild_the_network() -> None:
+    usual = segmenter()
+    old = dict(usual.hparams) | {"schedule": "cosine", "warmup_steps": 2, "milestones": (0.5,)}
+    old |= old.pop("detector") | {"_class_path": "modules.part_segmenter.PartSegmenter"}
+    rebuilt = PartSegmenter.from_hyper_parameters(old, OBJECT_PARTS, score_threshold=0.5)
+    rebuilt.load_state_dict(usual.state_dict())
+    assert rebuilt.network.roi_heads.score_thresh == 0.5
+    with pytest.raises(ValueError, match="no settings of a part segmenter"):
+        PartSegmenter.from_hyper_parameters({"architecture": "resnet50"}, OBJECT_PARTS)
+
+
 def test_usual_optimiser_has_one_group_of_all_parameters() -> None:
     model = segmenter()
     (group,) = model.configure_optimizers()["optimizer"].param_groups
