@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -22,9 +21,9 @@ from datamodules.images.imagenet_folder import read_image
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from pipeline.annotations.agreement import ObjectAgreement, compare_objects, overall
+from pipeline.drawing.pages import data_uri, render_page
 from pipeline.drawing.palette import PALETTE, part_colours
 from pipeline.drawing.part_overlays import legend_of, show_parts
-from pipeline.report.build import data_uri
 from pipeline.runs.error_exit import error_exit
 
 SIDE = 240  # longer side of a gallery picture in pixels
@@ -60,10 +59,9 @@ def compare_annotations(
         "objects": [_figures(one, vocabularies) for one in objects],
         "problems": problems,
     }
-    environment = Environment(
-        loader=PackageLoader("pipeline.report", "."), autoescape=True, undefined=StrictUndefined
-    )
-    page = environment.get_template("comparison.html.j2").render(
+    page = render_page(
+        "comparison.html.j2",
+        "pipeline.annotations",
         names=names,
         overall=content["overall"],
         objects=content["objects"],

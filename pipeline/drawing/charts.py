@@ -1,7 +1,7 @@
 """Drawing of charts as SVG that a page embeds."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
@@ -22,7 +22,7 @@ STYLE: dict[Any, Any] = {
 
 
 class Drawing:
-    """A figure while it is drawn, and its `data:` address afterwards.
+    """A figure while it is drawn, and its SVG file afterwards.
 
     Args:
         figure: what is drawn on.
@@ -30,24 +30,34 @@ class Drawing:
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
-        self.uri = ""
+        self.svg = b""
+
+    @property
+    def uri(self) -> str:
+        """The SVG file as a `data:` address."""
+        return svg_uri(self.svg)
 
 
 @contextmanager
-def svg_drawing(width: float, height: float) -> Iterator[Drawing]:
-    """A figure in the pages' style that has its `data:` address when the block ends.
+def svg_drawing(
+    width: float, height: float, style: Mapping[str, Any] | None = None
+) -> Iterator[Drawing]:
+    """A figure in the pages' style that is an SVG file when the block ends.
+
+    The same figure always gives the same bytes.
 
     Args:
         width: in inches.
         height: in inches.
+        style: settings of matplotlib beside `STYLE`.
     """
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | dict(style or {})):
         drawing = Drawing(Figure(figsize=(width, height), layout="constrained"))
         FigureCanvasSVG(drawing.figure)
         yield drawing
         buffer = BytesIO()
         drawing.figure.savefig(buffer, format="svg", metadata={"Date": None})
-        drawing.uri = svg_uri(buffer.getvalue())
+        drawing.svg = buffer.getvalue()
 
 
 def svg_uri(svg: bytes) -> str:

@@ -23,6 +23,17 @@ PALETTE = np.array(
 )
 
 
+def hex_colour(colour: np.ndarray) -> str:
+    """A colour (uint8 (3,)) as `#rrggbb`."""
+    return "#" + colour.tobytes().hex()
+
+
+ORANGE, GREEN, BLUE = (hex_colour(PALETTE[place]) for place in (1, 3, 4))
+GREY = "#9aa3ab"
+SERIES = tuple(hex_colour(PALETTE[place]) for place in (4, 1, 3, 7, 5, 8, 0, 6, 9, 2))
+"""Colours of the lines of a chart: those that are strong on white first."""
+
+
 def part_colours(vocabulary: PartVocabulary) -> np.ndarray:
     """Gives every part a colour by its place within its object.
 

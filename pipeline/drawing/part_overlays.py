@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
-from pipeline.drawing.palette import PALETTE, part_colours
+from pipeline.drawing.palette import PALETTE, hex_colour, part_colours
 from pipeline.drawing.samples import Sample, pick_samples
 
 LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601
@@ -118,7 +118,7 @@ def legend_of(
     names = {part: vocabulary.parts[part - 1] for part in sorted(seen)}
     one_object = len({name.split(":", 1)[0] for name in names.values()}) == 1
     return [
-        (name.split(":", 1)[1] if one_object else name, "#" + colours[part].tobytes().hex())
+        (name.split(":", 1)[1] if one_object else name, hex_colour(colours[part]))
         for part, name in names.items()
     ]
 

@@ -25,6 +25,7 @@ from datamodules.evaluation.object_groups import human_categories
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from pipeline import published
+from pipeline.drawing.markdown_table import markdown_table
 from pipeline.evaluation.human_consistency import (
     METRICS,
     accuracy,
@@ -158,29 +159,33 @@ def align(
     return {"experiments": list(people), "absent": absent, "rows": rows}
 
 
-def table_lines(content: Mapping[str, Any]) -> list[str]:
+def markdown(content: Mapping[str, Any]) -> str:
     """The figures as Markdown: means beside the published rows, then error consistency alone."""
     columns = [*METRICS, "ood_accuracy"]
-    lines = ["| decisions | experiments | " + " | ".join(columns) + " |", "|---" * 6 + "|"]
-    for row in content["rows"]:
-        values = [_shown((row["mean"] or {}).get(name)) for name in columns]
-        lines.append(f"| {row['name']} | {row['of']} | " + " | ".join(values) + " |")
+    means = [
+        (row["name"], str(row["of"]), *(_shown((row["mean"] or {}).get(name)) for name in columns))
+        for row in content["rows"]
+    ]
     for other in published.TABLE_S4:
         figures = (other.accuracy_difference, other.observed_consistency, other.error_consistency)
-        values = [_shown(value) for value in figures] + ["-"]
-        lines.append(f"| {other.method}, published | 17 | " + " | ".join(values) + " |")
-    names = [row["name"] for row in content["rows"]]
-    lines += [
-        "",
-        "| error consistency | " + " | ".join(names) + " |",
-        "|---" * (len(names) + 1) + "|",
+        means.append((f"{other.method}, published", "17", *map(_shown, figures), "-"))
+    consistency = [
+        (
+            experiment,
+            *(
+                _shown(row["experiments"].get(experiment, {}).get("error_consistency"))
+                for row in content["rows"]
+            ),
+        )
+        for experiment in content["experiments"]
     ]
-    for experiment in content["experiments"]:
-        found = [row["experiments"].get(experiment, {}) for row in content["rows"]]
-        values = [_shown(figures.get("error_consistency")) for figures in found]
-        lines.append(f"| {experiment} | " + " | ".join(values) + " |")
-    lines += [f"| {name} | " + "no human decisions |" for name in content["absent"]]
-    return lines
+    consistency += [(name, "no human decisions") for name in content["absent"]]
+    names = [row["name"] for row in content["rows"]]
+    tables = (
+        markdown_table(["decisions", "experiments", *columns], means),
+        markdown_table(["error consistency", *names], consistency),
+    )
+    return "\n\n".join(tables) + "\n"
 
 
 def _shown(value: float | None) -> str:
@@ -208,7 +213,7 @@ def main(args: Sequence[str] | None = None) -> None:
     content = align(people, models, {name: missing for name, (_, missing) in read.items()})
     content["conditions"] = {name: list(CONDITIONS.get(name, ("",))) for name in people}
     write_json(given.out / "human_alignment.json", content)
-    text = "\n".join(table_lines(content)) + "\n"
+    text = markdown(content)
     (given.out / "human_alignment.md").write_text(text)
     draw_alignment(people, models, given.out)
     print(text, end="")

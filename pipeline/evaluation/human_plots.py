@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from datamodules.evaluation.human_decisions import CONDITIONS, Decisions
+from pipeline.drawing.charts import svg_drawing
 from pipeline.evaluation.human_consistency import (
     accuracy,
     compare,
@@ -20,8 +19,7 @@ from pipeline.evaluation.human_consistency import (
 CHANCE = 1 / 16
 PEOPLE = "#b2182b"
 MODELS = ("#2166ac", "#4d9221", "#8073ac", "#b35806", "#01665e", "#7f7f7f")
-# text stays text, and the same figure has the same bytes
-STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "human_alignment", "font.size": 8}
+TEXT = {"svg.fonttype": "none"}  # words stay words that can be searched
 
 ByModel = Mapping[str, Mapping[str, Decisions]]
 
@@ -40,57 +38,56 @@ def draw_alignment(
         The files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(STYLE):
-        figures = {
-            "accuracy.svg": _by_condition(people, models, "accuracy"),
-            "error_consistency.svg": _by_experiment(people, models),
-            "error_consistency_by_condition.svg": _by_condition(people, models, "kappa"),
-        }
-        for name, figure in figures.items():
-            figure.savefig(folder / name, metadata={"Date": None})
-    return [folder / name for name in figures]
+    files = {
+        "accuracy.svg": _by_condition(people, models, "accuracy"),
+        "error_consistency.svg": _by_experiment(people, models),
+        "error_consistency_by_condition.svg": _by_condition(people, models, "kappa"),
+    }
+    for name, svg in files.items():
+        (folder / name).write_bytes(svg)
+    return [folder / name for name in files]
 
 
-def _by_condition(people: Mapping[str, Sequence[Decisions]], models: ByModel, what: str) -> Figure:
+def _by_condition(people: Mapping[str, Sequence[Decisions]], models: ByModel, what: str) -> bytes:
     """One panel for each experiment with conditions: accuracy or error consistency."""
     names = [name for name in CONDITIONS if name in people]
     columns = min(4, max(1, len(names)))
     rows = -(-len(names) // columns) or 1
-    figure = Figure((3.0 * columns, 2.4 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    for panel, name in zip(panels, names, strict=False):
-        conditions = CONDITIONS[name]
-        ticks = np.arange(len(conditions))
-        for label, group, colour in _groups(name, people, models):
-            values = [_value(what, group, people[name], condition) for condition in conditions]
-            panel.plot(ticks, values, marker="o", markersize=3, color=colour, label=label)
-        panel.set_xticks(ticks, _short(conditions), rotation=45)
-        panel.set_title(name)
-        panel.axhline(CHANCE if what == "accuracy" else 0, color="grey", linestyle=":")
-        panel.set_ylim((0, 1) if what == "accuracy" else (-0.2, 1))
-    for panel in list(panels):
-        panel.set_axis_off()
-    title = "Accuracy" if what == "accuracy" else "Error consistency with people (kappa)"
-    _finish(figure, title)
-    return figure
+    with svg_drawing(3.0 * columns, 2.4 * rows, TEXT) as drawing:
+        panels = drawing.figure.subplots(rows, columns, squeeze=False).flat
+        for panel, name in zip(panels, names, strict=False):
+            conditions = CONDITIONS[name]
+            ticks = np.arange(len(conditions))
+            for label, group, colour in _groups(name, people, models):
+                values = [_value(what, group, people[name], condition) for condition in conditions]
+                panel.plot(ticks, values, marker="o", markersize=3, color=colour, label=label)
+            panel.set_xticks(ticks, _short(conditions), rotation=45)
+            panel.set_title(name)
+            panel.axhline(CHANCE if what == "accuracy" else 0, color="grey", linestyle=":")
+            panel.set_ylim((0, 1) if what == "accuracy" else (-0.2, 1))
+        for panel in list(panels):
+            panel.set_axis_off()
+        title = "Accuracy" if what == "accuracy" else "Error consistency with people (kappa)"
+        _finish(drawing.figure, title)
+    return drawing.svg
 
 
-def _by_experiment(people: Mapping[str, Sequence[Decisions]], models: ByModel) -> Figure:
+def _by_experiment(people: Mapping[str, Sequence[Decisions]], models: ByModel) -> bytes:
     """Bars of error consistency with people: models, and people among themselves."""
     names = list(people)
-    figure = Figure((max(4.0, 0.65 * len(names)), 3.4), layout="constrained")
-    panel: Axes = figure.subplots()
     labels = ["people", *models]
     width = 0.8 / len(labels)
-    for position, label in enumerate(labels):
-        values = [_kappa(name, label, people, models) for name in names]
-        colour = PEOPLE if position == 0 else MODELS[(position - 1) % len(MODELS)]
-        ticks = np.arange(len(names)) + (position - (len(labels) - 1) / 2) * width
-        panel.bar(ticks, values, width, color=colour, label=label)
-    panel.set_xticks(np.arange(len(names)), names, rotation=45, ha="right")
-    panel.axhline(0, color="grey", linewidth=0.8)
-    _finish(figure, "Error consistency with people (kappa)")
-    return figure
+    with svg_drawing(max(4.0, 0.65 * len(names)), 3.4, TEXT) as drawing:
+        panel: Axes = drawing.figure.subplots()
+        for position, label in enumerate(labels):
+            values = [_kappa(name, label, people, models) for name in names]
+            colour = PEOPLE if position == 0 else MODELS[(position - 1) % len(MODELS)]
+            ticks = np.arange(len(names)) + (position - (len(labels) - 1) / 2) * width
+            panel.bar(ticks, values, width, color=colour, label=label)
+        panel.set_xticks(np.arange(len(names)), names, rotation=45, ha="right")
+        panel.axhline(0, color="grey", linewidth=0.8)
+        _finish(drawing.figure, "Error consistency with people (kappa)")
+    return drawing.svg
 
 
 def _kappa(

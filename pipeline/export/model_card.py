@@ -1,7 +1,7 @@
 """The model card of an export: data, recipe, results and hashes, for people and for a model hub."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.files.errors import MissingInputError, UserError
 from modules.weights.classifier_folder import fingerprint
+from pipeline.drawing.markdown_table import markdown_table
 from pipeline.export.import_checkpoint import ORIGIN
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.metrics import Metrics
@@ -100,7 +101,9 @@ def model_card(content: CardContent) -> str:
         *_training(content.run),
         *_results(content, threats),
         "## Files",
-        _table(("file", "SHA-256"), [(f"`{n}`", f"`{h}`") for n, h in content.files.items()]),
+        markdown_table(
+            ("file", "SHA-256"), [(f"`{n}`", f"`{h}`") for n, h in content.files.items()]
+        ),
     ]
     return (
         f"---\n{front.to_yaml()}\n---\n\n" + "\n\n".join(part for part in sections if part) + "\n"
@@ -171,7 +174,7 @@ def _training(run: Path) -> list[str]:
         made = {"git": manifest.git, **manifest.versions}
         sections.append("Made with " + ", ".join(f"{k} {v}" for k, v in made.items()) + ".")
         inputs = [(f"`{k}`", f"`{_short(v)}`") for k, v in manifest.inputs.items()]
-        sections.append(_table(("input", "hash"), inputs))
+        sections.append(markdown_table(("input", "hash"), inputs))
     return sections
 
 
@@ -190,7 +193,7 @@ def _results(content: CardContent, threats: list[dict[str, Any]]) -> list[str]:
             )
             for row in threats
         ]
-        sections.append(_table(("threat", "accuracy", "95 % interval", "images"), rows))
+        sections.append(markdown_table(("threat", "accuracy", "95 % interval", "images"), rows))
     return ["## Results", *sections] if sections else []
 
 
@@ -209,7 +212,7 @@ def _threat_name(row: Mapping[str, Any]) -> str:
 
 
 def _settings(content: Mapping[str, Any], prefix: str = "") -> str:
-    return _table(("setting", "value"), _rows(content, prefix))
+    return markdown_table(("setting", "value"), _rows(content, prefix))
 
 
 def _rows(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -227,8 +230,3 @@ def _rows(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
 def _short(value: Any) -> str:
     """Without the folders before the last."""
     return str(value).rpartition("/")[2]
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

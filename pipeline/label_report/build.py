@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
@@ -16,6 +15,7 @@ from datamodules.files.atomic_files import write_text
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
 from datamodules.masks.part_labels import ImageParts
+from pipeline.drawing.pages import render_page
 from pipeline.label_report.charts import (
     draw_calibration,
     draw_histograms,
@@ -144,12 +144,9 @@ def _render(
     }
     figures = {one.title: one.figures for one in runs}
     empty = list_empty(first.totals.empty, train, out, LISTED_EMPTY, THUMBNAILS)
-    environment = Environment(
-        loader=PackageLoader("pipeline.label_report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    return environment.get_template("label_report.html.j2").render(
+    return render_page(
+        "label_report.html.j2",
+        "pipeline.label_report",
         runs=figures,
         objects=_beside(runs, "objects", ("AP", "AP50", "miou", "coverage", "recall")),
         parts=_beside(runs, "parts", ("AP", "AP50", "iou")),

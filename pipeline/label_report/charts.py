@@ -7,10 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from pipeline.drawing.charts import svg_drawing
-from pipeline.drawing.palette import PALETTE
+from pipeline.drawing.palette import BLUE, GREEN, GREY, ORANGE
 
 NAMED_OBJECTS = 40  # more categories than this are drawn as one curve
-BLUE, ORANGE, GREEN, GREY = (*("#" + PALETTE[i].tobytes().hex() for i in (4, 1, 3)), "#9aa3ab")
 LINES = ("-", "--")
 
 Runs = Mapping[str, Mapping[str, Any]]

@@ -14,11 +14,11 @@ from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.images.imagenet_folder import read_image
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
+from pipeline.drawing.pages import data_uri
 from pipeline.drawing.palette import part_colours
 from pipeline.drawing.part_overlays import legend_of, show_parts
 from pipeline.label_report.compare import ImageQuality, keep_confident
 from pipeline.label_report.scan import read_rows
-from pipeline.report.build import data_uri
 
 SIDE = 288  # pixels
 THUMBNAIL = 144  # pixels

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from datamodules.files.atomic_files import write_text
 from datamodules.files.errors import MissingInputError
 from pipeline.drawing.charts import svg_uri
+from pipeline.drawing.pages import render_page
 from pipeline.export.inference_cost import inference_cost
 from pipeline.report import generalisation_tables as general
 from pipeline.report import result_charts
@@ -25,12 +24,10 @@ from pipeline.report.evaluations import (
 )
 from pipeline.report.exports import download_links, write_tables
 from pipeline.report.facts import StageFacts, label_facts, stage_facts
-from pipeline.report.pictures import data_uri, example_gallery, mask_gallery
+from pipeline.report.pictures import example_gallery, mask_gallery
 from pipeline.report.segmenter import category_results, segmenter_rows, segmenter_table
 from pipeline.runs.error_exit import error_exit
 from pipeline.runs.manifest import Manifest
-
-__all__ = ["build_report", "data_uri", "main"]
 
 SEGMENTER, LABELS = "stage1_segmenter", "stage2_pseudolabels"
 COMMANDS = {SEGMENTER: "make stage1-segmenter", LABELS: "make stage2-pseudolabels"}
@@ -65,7 +62,7 @@ def _curves(stages: Sequence[Path]) -> list[dict[str, str]]:
         # an AP of -1 throughout had nothing to measure
         curves = {tag: c for tag, c in read_curves(run).items() if (c.values != -1).any()}
         if curves:
-            drawn.append({"name": run.name, "uri": svg_uri(draw_curves(curves))})
+            drawn.append({"name": run.name, "uri": draw_curves(curves)})
     return drawn
 
 
@@ -180,10 +177,9 @@ def build_report(
     )
     metrics = _metrics(facts)
     tables = _tables(runs, evaluations, metrics)
-    environment = Environment(
-        loader=PackageLoader("pipeline.report", "."), autoescape=True, undefined=StrictUndefined
-    )
-    page = environment.get_template("report.html.j2").render(
+    page = render_page(
+        "report.html.j2",
+        "pipeline.report",
         runs=str(runs),
         stages=facts,
         missing=missing,

@@ -2,17 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from datamodules.files.errors import UserError
+from pipeline.drawing.charts import svg_drawing
 
 MAX_POINTS = 400
 SKIPPED = ("epoch", "hp_metric")
@@ -91,14 +87,14 @@ def _thin(curve: Curve) -> Curve:
     )
 
 
-def draw_curves(curves: Mapping[str, Curve]) -> bytes:
+def draw_curves(curves: Mapping[str, Curve]) -> str:
     """Draws curves as small multiples.
 
     Args:
         curves: Tag to curve, at least one.
 
     Returns:
-        An SVG file, with nothing random or dated in it.
+        The SVG as a `data:` address, with nothing random or dated in it.
 
     Raises:
         UserError: If there is no curve.
@@ -107,18 +103,8 @@ def draw_curves(curves: Mapping[str, Curve]) -> bytes:
     if not groups:
         raise UserError("no curves to draw")
     rows = -(-len(groups) // COLUMNS)
-    style: dict[Any, Any] = {
-        "font.size": 8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "svg.hashsalt": "partrobust",
-    }
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(3.1 * COLUMNS, 2.2 * rows), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = np.atleast_1d(figure.subplots(rows, COLUMNS)).ravel()
+    with svg_drawing(3.1 * COLUMNS, 2.2 * rows) as drawing:
+        axes = np.atleast_1d(drawing.figure.subplots(rows, COLUMNS)).ravel()
         for axis in axes[len(groups) :]:
             axis.set_visible(False)
         for axis, (name, group) in zip(axes, groups.items(), strict=False):
@@ -134,6 +120,4 @@ def draw_curves(curves: Mapping[str, Curve]) -> bytes:
                 axis.legend(frameon=False, fontsize=7)
             else:
                 axis.set_title(next(iter(group)), fontsize=9)
-        buffer = BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return drawing.uri

@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 from datamodules.files.atomic_files import write_text
+from pipeline.drawing.markdown_table import markdown_table
 from pipeline.report.cells import Cell, Column, Table
 
 DASH = "\N{EN DASH}"
@@ -42,16 +43,16 @@ def to_csv(table: Table) -> str:
 def to_markdown(table: Table) -> str:
     """A pipe table with its caption above and the reasons below."""
     lines = [f"**{table.title}.** {table.caption}", ""]
-    lines.append("| " + " | ".join(_pipe(t) for t in (table.of, *_titles(table))) + " |")
-    lines.append("|---" + "|--:" * len(table.columns) + "|")
-    for row in table.rows:
-        cells = [
-            _plain(table, column, cell)
-            for column, cell in zip(table.columns, row.cells, strict=True)
-        ]
-        name = f"{row.name}, published" if row.published else row.name
-        lines.append("| " + " | ".join(_pipe(text) for text in (name, *cells)) + " |")
-    lines += ["", *(f"({mark}) {_pipe(reason)}" for mark, reason in table.notes.items())]
+    rows = [
+        (
+            f"{row.name}, published" if row.published else row.name,
+            *(_plain(table, *pair) for pair in zip(table.columns, row.cells, strict=True)),
+        )
+        for row in table.rows
+    ]
+    head = (table.of, *_titles(table))
+    lines.append(markdown_table(head, rows, numbers=len(table.columns)))
+    lines += ["", *(f"({mark}) {reason}" for mark, reason in table.notes.items())]
     if table.published and table.source:
         lines.append(f"{table.source[0].upper()}{table.source[1:]}.")
     return "\n".join(lines).rstrip() + "\n"
@@ -128,10 +129,6 @@ def _plain(table: Table, column: Column, cell: Cell | None) -> str:
     if cell.low is not None and cell.high is not None:
         text += f" ({cell.low:.{column.digits}f}{DASH}{cell.high:.{column.digits}f})"
     return text
-
-
-def _pipe(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _latex(text: str) -> str:

@@ -1,16 +1,14 @@
 """Galleries of the report: part masks of train images, and adversarial examples."""
 
-import base64
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
+from pipeline.drawing.pages import data_uri
 from pipeline.drawing.palette import part_colours
 from pipeline.drawing.part_overlays import legend_of, show_parts
 from pipeline.drawing.samples import pick_samples
@@ -20,14 +18,6 @@ from pipeline.report.part_maps import find_model, find_vocabulary, predict_parts
 
 GALLERY_SIDE = 288  # pixels
 EXAMPLE_SIDE = 160  # pixels
-
-
-def data_uri(image: np.ndarray, kind: str = "jpeg") -> str:
-    """Encodes pixels (uint8 (H, W, 3)) as a `data:` address, `kind` being jpeg or png."""
-    buffer = BytesIO()
-    options: dict[str, Any] = {"quality": 88, "subsampling": 0} if kind == "jpeg" else {}
-    Image.fromarray(image).save(buffer, format=kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def mask_gallery(

@@ -9,13 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.drawing.charts import svg_drawing
-from pipeline.drawing.palette import PALETTE
+from pipeline.drawing.palette import GREY, SERIES
 from pipeline.report.cells import Cell, Table
 from pipeline.report.evaluations import NORMS, Evaluation, ThreatResult
 
-ORDER = (4, 1, 3, 7, 5, 8, 0, 6, 9, 2)  # of the palette: strong on white first
-COLOURS = ["#" + PALETTE[place].tobytes().hex() for place in ORDER]
-GREY = "#9aa3ab"
 MARKERS = "osD^vP*X"
 LINES = ("-", "--", ":", "-.")
 PANEL = (3.3, 2.6)  # inches
@@ -42,15 +39,16 @@ def draw_radius(evaluations: Sequence[Evaluation]) -> str:
                 for index, attack in enumerate(families):
                     mine = [t for t in one.threats if (t.norm, t.attack) == (norm, attack)]
                     shift = 0.012 * (place * len(families) + index)
-                    colour = COLOURS[place % len(COLOURS)]
-                    style = {"color": colour, "marker": MARKERS[index % len(MARKERS)]}
+                    colour = SERIES[place % len(SERIES)]
+                    style: dict[str, Any] = {"color": colour}
+                    style["marker"] = MARKERS[index % len(MARKERS)]
                     style["label"] = f"{one.name}, {attack}"
                     if len(mine) == 1:
                         _curve(panel, mine, norm, shift, **style)
                     elif mine:
                         _curve(panel, [*clean, *mine], norm, **style)
                 if clean:
-                    style = {"color": COLOURS[place % len(COLOURS)], "marker": "_"}
+                    style = {"color": SERIES[place % len(SERIES)], "marker": "_"}
                     _curve(panel, clean, norm, 0.012 * place, label=f"{one.name}, clean", **style)
             panel.set_xlabel("eps · 255" if norm == "linf" else "eps")
             panel.set_title(NORMS[norm])
@@ -76,7 +74,7 @@ def draw_steps(evaluations: Sequence[Evaluation]) -> str:
             found = sorted(found, key=lambda threat: threat.steps or 0)
             size = found[0].title.split(" ", 1)[1]
             success = [100 - (threat.cell.value or 0) for threat in found]
-            colour = COLOURS[place % len(COLOURS)]
+            colour = SERIES[place % len(SERIES)]
             steps = [threat.steps or 0 for threat in found]
             panel.plot(steps, success, color=colour, marker="o", label=f"{name}, {size}")
         panel.set_xlabel("steps of PGD")
@@ -103,7 +101,7 @@ def draw_attacks(table: Table | None) -> str:
             lost = np.cumsum([_value(cell) for cell in row.cells[:-1]])
             label = row.name
             line: dict[str, Any] = {
-                "color": COLOURS[place % len(COLOURS)],
+                "color": SERIES[place % len(SERIES)],
                 "linestyle": LINES[place % len(LINES)],  # equal outcomes stay apart
                 "marker": "o",
                 "markersize": 3,
@@ -135,7 +133,7 @@ def draw_corruptions(table: Table) -> str:
         for index, row in enumerate(rows):
             x = np.arange(len(places)) - 0.42 + width * (index + 0.5)
             values = [_value(row.cells[place], np.nan) for place in places]
-            bars = {"color": COLOURS[index % len(COLOURS)], "label": row.name}
+            bars: dict[str, Any] = {"color": SERIES[index % len(SERIES)], "label": row.name}
             panel.bar(x, values, width, yerr=_errors(row.cells, places), ecolor="#555", **bars)
         for marker, row in zip(MARKERS, table.published, strict=False):
             values = [_value(row.cells[place], np.nan) for place in places]
@@ -168,7 +166,7 @@ def draw_trade_off(table: Table, column: str) -> str:
         for index, row in enumerate(found):
             x, y = (_value(row.cells[place]) for place in places)
             style: dict[str, Any] = {
-                "color": GREY if row.published else COLOURS[index % len(COLOURS)],
+                "color": GREY if row.published else SERIES[index % len(SERIES)],
                 "marker": MARKERS[index % len(MARKERS)] if row.published else "o",
                 "label": f"{row.name}, published" if row.published else row.name,
             }

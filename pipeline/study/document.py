@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.files.atomic_files import write_text
+from pipeline.drawing.markdown_table import markdown_table
 from pipeline.published import SCALE_NOTE
 from pipeline.study.results import THREATS, Result
 from pipeline.study.rows import CLAIMS, Row
@@ -85,7 +86,7 @@ def _accuracy_table(results: Sequence[Result], rows: Sequence[Row], threats: Seq
                 row.published.source.rpartition(", ")[2],
             ]
         )
-    return _table(head, lines)
+    return markdown_table(head, lines)
 
 
 def _difference_table(
@@ -105,7 +106,7 @@ def _difference_table(
             for cell, t in zip(cells, threats, strict=True)
         ]
         lines.append([row.title, str(n), *shown])
-    return _table(["row", "n", *(THREATS[t] for t in threats)], lines)
+    return markdown_table(["row", "n", *(THREATS[t] for t in threats)], lines)
 
 
 def _ordering_table(results: Sequence[Result], rows: Sequence[Row], threats: Sequence[str]) -> str:
@@ -122,7 +123,7 @@ def _ordering_table(results: Sequence[Result], rows: Sequence[Row], threats: Seq
             for t in threats
         ]
         lines.append([said, *verdicts])
-    return _table(["the paper", *(THREATS[t] for t in threats)], lines)
+    return markdown_table(["the paper", *(THREATS[t] for t in threats)], lines)
 
 
 def _under(row: Row, threat: str) -> bool:
@@ -136,8 +137,3 @@ def _cell(mean: Mean | None, empty: bool, sign: str = "") -> str:
         return "" if empty else NOT_RUN
     value = f"{mean.mean:{sign}.1f}"
     return value if math.isnan(mean.half) else f"{value} ± {mean.half:.1f}"
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

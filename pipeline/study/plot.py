@@ -10,20 +10,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from datamodules.files.atomic_files import written_whole
+from pipeline.drawing.charts import STYLE
+from pipeline.drawing.palette import BLUE, ORANGE
 from pipeline.study.results import THREATS, Result
 from pipeline.study.rows import Row
 from pipeline.study.summary import accuracies, over_seeds
 
-COLOURS = {"vanilla": "#d55e00", "mpm": "#0072b2"}
+COLOURS = {"vanilla": ORANGE, "mpm": BLUE}
 OTHER = "#555555"
-STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "x",
-    "grid.alpha": 0.3,
-}
 
 
 def draw_study(results: Sequence[Result], rows: Sequence[Row], path: Path) -> None:
@@ -38,7 +32,7 @@ def draw_study(results: Sequence[Result], rows: Sequence[Row], path: Path) -> No
         path: PNG file to write.
     """
     shown = [name for name in THREATS if any(name in result.accuracies for result in results)]
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | {"axes.grid.axis": "x"}):
         size = (1.8 + 2.2 * max(1, len(shown)), 1.2 + 0.3 * len(rows))
         figure = Figure(figsize=size, dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
