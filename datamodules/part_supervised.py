@@ -5,7 +5,6 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -26,7 +25,7 @@ from datamodules.files.errors import UserError
 from datamodules.images.device_augmentation import augment
 from datamodules.images.image_crops import Resampling
 from datamodules.images.imagenet_folder import list_images
-from datamodules.images.recognition import RecognitionImages, balanced_order
+from datamodules.images.recognition import RecognitionImages, balanced_positions
 from datamodules.images.resized_store import ResizedStore
 from datamodules.images.sampling import EpochSampler
 from datamodules.labels.composite_store import (
@@ -197,7 +196,7 @@ class PartSupervisedDataModule(LightningDataModule):
             keys = [key for key, _ in self.train_set.images]
             copies.check(keys, store.column("height"), store.column("width"))
         val = list_images(self.imagenet / "val")
-        order = balanced_order([label for _, label in val], self.seed)[: self.val_images]
+        order = balanced_positions([label for _, label in val], self.seed)[: self.val_images]
         self.val_set = RecognitionImages(
             self.imagenet / "val", [val[i] for i in order], self.image_size, self.val_resize
         )
@@ -242,9 +241,9 @@ def _composites_of(
 
     A function of its own so that processes can share the shards: a million images take hours.
     """
-    rows = []
-    for row in read_shard(file):
-        kept = tuple(part for part in row.instances if part.score >= score_threshold)
-        if not row.error:
-            rows.append(annotated.get(row.key, replace(row, instances=kept)))
+    rows = [
+        annotated.get(row.key, row.confident(score_threshold))
+        for row in read_shard(file)
+        if not row.error
+    ]
     return composite_batch(rows, inclusions, annotated)

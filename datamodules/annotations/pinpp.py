@@ -1,7 +1,6 @@
 """Reader of part annotations in the layout released with PartImageNet++."""
 
 import hashlib
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from datamodules.annotations.checks import CheckedFile
 from datamodules.annotations.files import read_any_json
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.json_files import write_json
 from datamodules.masks.part_labels import ImageParts, PartInstance
 from datamodules.masks.segmentations import shown
 
@@ -122,10 +122,7 @@ def write_split(path: Path, train: Sequence[ImageParts], val: Sequence[ImagePart
     twice = [key for key, n in Counter(keys["train"] + keys["val"]).items() if n > 1]
     if twice:
         raise UserError(f"{shown(twice[0])} is twice in the split that {path} was to hold")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(keys, indent=1))
-    os.replace(partial, path)
+    write_json(path, keys)
 
 
 def _read_file(file: Path, vocabulary: PartVocabulary) -> list[ImageParts]:

@@ -29,7 +29,7 @@ def resize_and_crop(image: Image.Image, resize: int, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def balanced_order(labels: Sequence[int], seed: int) -> list[int]:
+def balanced_positions(labels: Sequence[int], seed: int) -> list[int]:
     """A seeded order of all images in which any first n are balanced over the classes.
 
     Args:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from datamodules.files.atomic_files import write_text, written_whole
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.images.imagenet_folder import IMAGE_SUFFIXES, read_image
 
@@ -71,9 +72,7 @@ def claim(folder: Path, settings: Settings) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty and holds no resized images: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(json.dumps(asdict(settings)))
-    os.replace(partial, file)
+    write_text(file, json.dumps(asdict(settings)))
 
 
 def _settings(folder: Path) -> Settings:
@@ -136,13 +135,12 @@ def _copy(source: Path, target: Path, settings: Settings, keep_newer: bool) -> t
     image = read_image(source)
     height, width = image.height, image.width
     small = resized_size(height, width, settings.side)
-    partial = target.with_name(f".{target.name}.partial")
-    if plain and small == (height, width):
-        shutil.copyfile(source, partial)
-    else:
-        image = image.resize(small[::-1], Image.Resampling.BICUBIC)
-        image.save(partial, "JPEG", quality=settings.quality)
-    os.replace(partial, target)
+    with written_whole(target) as partial:
+        if plain and small == (height, width):
+            shutil.copyfile(source, partial)
+        else:
+            image = image.resize(small[::-1], Image.Resampling.BICUBIC)
+            image.save(partial, "JPEG", quality=settings.quality)
     return height, width
 
 
@@ -165,10 +163,8 @@ def _table(file: Path) -> pa.Table:
 
 
 def _write(file: Path, rows: list[dict[str, Any]]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), partial)
-    os.replace(partial, file)
+    with written_whole(file) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), partial)
 
 
 class ResizedStore:

@@ -7,7 +7,6 @@ ids, and for each run the position of its part among them and its length.
 """
 
 import bisect
-import os
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
@@ -17,6 +16,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from datamodules.files.atomic_files import written_whole
 from datamodules.files.errors import UserError
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import LabelRuns, composite
@@ -97,12 +97,13 @@ def write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
         path: Arrow IPC file to make.
         batches: of at least one row each.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+    with (
+        written_whole(path, shared=True) as partial,
+        pa.OSFile(str(partial), "wb") as sink,
+        pa.ipc.new_file(sink, SCHEMA) as writer,
+    ):
         for batch in batches:
             writer.write_batch(batch)
-    os.replace(partial, path)
 
 
 def composite_batch(

@@ -73,13 +73,18 @@ def from_table(table: pa.Table) -> list[ImageParts]:
     ]
 
 
+def finished_shards(run: Path) -> list[Path]:
+    """The shards `labels/*.parquet` of a stage 2 run folder, in order; empty without any."""
+    return sorted((run / "labels").glob("*.parquet"))
+
+
 def label_files(folder: Path) -> list[Path]:
     """The shards `labels/*.parquet` of a stage 2 run folder, in order.
 
     Raises:
         MissingInputError: if there are none.
     """
-    files = sorted((folder / "labels").glob("*.parquet"))
+    files = finished_shards(folder)
     if not files:
         raise MissingInputError(
             f"{folder / 'labels'} holds no pseudo labels: run make stage2-pseudolabels first"

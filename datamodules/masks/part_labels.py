@@ -1,6 +1,6 @@
 """Part labels of one image: the record that human annotations and pseudo labels share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -41,6 +41,11 @@ class ImageParts:
     width: int
     instances: tuple[PartInstance, ...] = ()
     error: str = ""
+
+    def confident(self, min_score: float) -> "ImageParts":
+        """The image with its instances of a score of at least `min_score`, in [0, 1], alone."""
+        kept = tuple(one for one in self.instances if one.score >= min_score)
+        return replace(self, instances=kept)
 
 
 def encode_mask(mask: np.ndarray) -> bytes:

@@ -1,7 +1,6 @@
 """Trained classifiers on disk: export as a folder, strict loading, fingerprint."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import timm
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
+from datamodules.files.atomic_files import folder_written_whole
 from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.normalisation import Normalised
 from modules.networks.part_network import PartNetwork
@@ -94,24 +94,21 @@ def export_timm(
     # safetensors takes no channels-last tensors
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     load_strictly(plain, state, f"the network exported as {architecture}")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     preprocessing = {
         "mean": [round(value, 6) for value in mean],
         "std": [round(value, 6) for value in std],
         "input_size": [3, image_size, image_size],
         "interpolation": "bicubic",
     }
-    save_for_hf(
-        plain,
-        str(partial),
-        model_config={"pretrained_cfg": preprocessing},
-        model_args=dict(model_args),
-        safe_serialization=True,
-    )
-    shutil.copymode(partial / "config.json", partial / "model.safetensors")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with folder_written_whole(folder) as partial:
+        save_for_hf(
+            plain,
+            str(partial),
+            model_config={"pretrained_cfg": preprocessing},
+            model_args=dict(model_args),
+            safe_serialization=True,
+        )
+        shutil.copymode(partial / "config.json", partial / "model.safetensors")
 
 
 def load_classifier(model: Path) -> Normalised | DeployedPartNetwork:

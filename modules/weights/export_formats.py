@@ -1,13 +1,13 @@
 """Trained classifiers for other runtimes: ONNX and `torch.export`, checked when written."""
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from datamodules.files.atomic_files import written_whole
 from datamodules.files.errors import UserError
 
 INPUT = (
@@ -43,7 +43,6 @@ def export_onnx(
         raise UserError(
             f"ONNX needs a package ({error.name}): pip install onnx onnxruntime onnxscript"
         ) from None
-    partial = path.with_name(f".{path.name}.partial")
     try:
         program = torch.onnx.export(
             classifier,
@@ -61,13 +60,14 @@ def export_onnx(
     model = program.model_proto
     onnx.helper.set_model_props(model, _described(image_size, metadata))
     onnx.checker.check_model(model)
-    onnx.save(model, partial)
-    session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
+    with written_whole(path) as partial:
+        onnx.save(model, partial)
+        session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
 
-    def run(images: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+        def run(images: Tensor) -> Tensor:
+            return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
-    return _compared(run, classifier, partial, path, image_size)
+        return _compare(run, classifier, path.name, image_size)
 
 
 def export_program(
@@ -78,21 +78,23 @@ def export_program(
     `torch.export.load(path).module()` needs none of our code. Arguments, return value and errors
     are those of `export_onnx`.
     """
-    partial = path.with_name(f".partial.{path.name}")  # torch wants the ending .pt2
     dynamic = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(classifier, (_images(2, image_size),), dynamic_shapes=dynamic)
     described = json.dumps(_described(image_size, metadata))
-    torch.export.save(program, partial, extra_files={"metadata.json": described})
-    loaded = torch.export.load(partial).module()
-    return _compared(loaded, classifier, partial, path, image_size)
+    with written_whole(path) as partial:
+        # an open file, as torch wants the ending .pt2 of a name
+        with partial.open("wb") as file:
+            torch.export.save(program, file, extra_files={"metadata.json": described})
+        with partial.open("rb") as file:
+            loaded = torch.export.load(file).module()
+        return _compare(loaded, classifier, path.name, image_size)
 
 
 @torch.no_grad()
-def _compared(
-    exported: object, classifier: nn.Module, partial: Path, path: Path, image_size: int
+def _compare(
+    exported: Callable[[Tensor], Tensor], classifier: nn.Module, name: str, image_size: int
 ) -> float:
-    """Renames a file that gives the network's logits, at batch sizes other than the traced one."""
-    assert callable(exported)
+    """The largest difference of a logit, at batch sizes other than the traced one."""
     difference = scale = 0.0
     for batch in (1, 3):
         images = _images(batch, image_size)
@@ -100,12 +102,10 @@ def _compared(
         difference = max(difference, (exported(images) - logits).abs().max().item())
         scale = max(scale, logits.abs().max().item())
     if not difference <= TOLERANCE * max(1.0, scale):
-        partial.unlink()
         raise UserError(
-            f"{path.name} gives other logits than the network, by {difference:.2g} where the "
+            f"{name} gives other logits than the network, by {difference:.2g} where the "
             f"largest is {scale:.3g}"
         )
-    os.replace(partial, path)
     return difference
 
 

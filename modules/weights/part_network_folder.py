@@ -1,7 +1,6 @@
 """Folders of trained networks that predict parts at inference, which timm cannot describe."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from datamodules.files.atomic_files import folder_written_whole
 from datamodules.files.errors import UserError
 from modules.networks.normalisation import Normalise
 from modules.networks.part_network import PartNetwork
@@ -92,14 +92,10 @@ def write_part_network(deployed: DeployedPartNetwork, folder: Path) -> None:
     structure = deployed.description["structure"]
     rebuilt = _build(json.loads(text)).network
     load_strictly(rebuilt, state, f"the network exported as {structure}")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    (partial / DESCRIPTION).write_text(text)
-    save_file(state, partial / "model.safetensors")
-    shutil.copymode(partial / DESCRIPTION, partial / "model.safetensors")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with folder_written_whole(folder) as partial:
+        (partial / DESCRIPTION).write_text(text)
+        save_file(state, partial / "model.safetensors")
+        shutil.copymode(partial / DESCRIPTION, partial / "model.safetensors")
 
 
 def load_part_network(

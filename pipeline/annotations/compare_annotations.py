@@ -15,6 +15,7 @@ from rich.table import Table
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.files.atomic_files import write_text
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
 from datamodules.images.imagenet_folder import read_image
@@ -69,9 +70,7 @@ def compare_annotations(
         gallery=_gallery(objects, annotations, vocabularies, imagenet, gallery),
     )
     write_json(out / "comparison.json", content)
-    partial = out / ".index.html.partial"
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(out / "index.html")
+    write_text(out / "index.html", page)
     return content
 
 

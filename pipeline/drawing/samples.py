@@ -1,7 +1,7 @@
 """Which images the report and the overview show, with their human and pseudo part masks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow.dataset as arrow_dataset
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations, split_annotations
 from datamodules.images.imagenet_folder import list_images, read_image
-from datamodules.labels.pseudo_labels import from_table
+from datamodules.labels.pseudo_labels import finished_shards, from_table
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 
@@ -32,23 +32,14 @@ class Sample:
     pseudo: np.ndarray | None
 
 
-def label_files(run: Path) -> list[Path]:
-    """Lists the finished shards of a stage 2 run folder, sorted; empty when there are none."""
-    return sorted((run / "labels").glob("*.parquet"))
-
-
 def _read_rows(run: Path, keys: Sequence[str]) -> dict[str, ImageParts]:
     """Reads the pseudo labels of a few images without loading the others."""
-    files = [str(path) for path in label_files(run)]
+    files = [str(path) for path in finished_shards(run)]
     if not files:
         return {}
     wanted = arrow_dataset.field("key").isin(list(keys))
     table = arrow_dataset.dataset(files, format="parquet").to_table(filter=wanted)
     return {row.key: row for row in from_table(table)}
-
-
-def _keep_confident(parts: ImageParts, threshold: float) -> ImageParts:
-    return replace(parts, instances=tuple(one for one in parts.instances if one.score >= threshold))
 
 
 def _choose_keys(
@@ -127,7 +118,6 @@ def pick_samples(
             if parts is None or not usable or parts.error:
                 masks.append(None)
             else:
-                confident = _keep_confident(parts, score_threshold)
-                masks.append(composite(confident, vocabulary.inclusions))
+                masks.append(composite(parts.confident(score_threshold), vocabulary.inclusions))
         samples.append(Sample(key, image, masks[0], masks[1]))
     return samples

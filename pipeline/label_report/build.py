@@ -1,7 +1,6 @@
 """Builds the label report: one HTML file that needs nothing but itself, and a JSON beside it."""
 
 import argparse
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
-from datamodules.files.atomic_files import write_text
+from datamodules.files.atomic_files import write_text, written_whole
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
 from datamodules.masks.part_labels import ImageParts
@@ -88,10 +87,13 @@ def build_label_report(
             )
     shards = {title: shards_of(folder) for title, folder in folders.items()}
     out.mkdir(parents=True, exist_ok=True)
-    partial = out / f".{UNLABELLED}.partial"
     runs: list[Measured] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn()) as bar, partial.open("w") as listing:
+    with (
+        Progress(*columns, TimeRemainingColumn()) as bar,
+        written_whole(out / UNLABELLED) as partial,
+        partial.open("w") as listing,
+    ):
         tasks = {t: bar.add_task(t, total=n) for t, (_, n) in shards.items()}
         for title, (files, _) in shards.items():
             comparison = LabelComparison(vocabulary, THRESHOLDS, min_score)
@@ -112,7 +114,6 @@ def build_label_report(
             manifest = Manifest.find(folders[title])
             figures["state"] = manifest.state if manifest else "no manifest"
             runs.append(Measured(title, files, totals, comparison, figures))
-    os.replace(partial, out / UNLABELLED)
     content = {"truth": truth_name, "annotated": len(truth), "runs": [one.figures for one in runs]}
     write_json(out / "report.json", content)
     page = _render(runs, truth, vocabulary, imagenet / "train", out, truth_name, min_score)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
-from datamodules.masks.part_labels import ImageParts, PartInstance
+from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from pipeline.label_report.matching import PartMatches
 
@@ -92,13 +92,14 @@ class LabelComparison:
         target = self._place[composite(truth, self.vocabulary.inclusions)] * len(ids)
         tables: dict[int, np.ndarray] = {}
         for index, threshold in enumerate(self.thresholds):
-            kept = keep_confident(found.instances, threshold)
+            confident = found.confident(threshold)
+            kept = len(confident.instances)
             # many thresholds keep the same instances: each composite is painted once
-            if len(kept) not in tables:
-                guess = composite(replace(found, instances=kept), self.vocabulary.inclusions)
+            if kept not in tables:
+                guess = composite(confident, self.vocabulary.inclusions)
                 pairs = np.bincount((target + self._place[guess]).ravel(), minlength=len(ids) ** 2)
-                tables[len(kept)] = pairs.reshape(len(ids), len(ids))
-            table = tables[len(kept)]  # human part, pseudo part
+                tables[kept] = pairs.reshape(len(ids), len(ids))
+            table = tables[kept]  # human part, pseudo part
             self.overlap[index, ids] += table.diagonal()
             self.predicted[index, ids] += table.sum(axis=0)
             covered = _object_coverage(table)
@@ -109,14 +110,9 @@ class LabelComparison:
                 self.actual[ids] += table.sum(axis=1)
                 self.objects += covered is not None
                 coverage, recall = covered or (None, None)
-                quality = row.key, row.label, shard, len(kept), _part_iou(table), coverage, recall
+                quality = row.key, row.label, shard, kept, _part_iou(table), coverage, recall
                 self.images.append(ImageQuality(*quality))
         return problem
-
-
-def keep_confident(instances: Sequence[PartInstance], min_score: float) -> tuple[PartInstance, ...]:
-    """The instances of a score of `min_score` or more."""
-    return tuple(one for one in instances if one.score >= min_score)
 
 
 def _object_coverage(table: np.ndarray) -> tuple[float, float] | None:

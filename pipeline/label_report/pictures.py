@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from datamodules.masks.part_masks import composite
 from pipeline.drawing.pages import data_uri
 from pipeline.drawing.palette import part_colours
 from pipeline.drawing.part_overlays import legend_of, show_parts
-from pipeline.label_report.compare import ImageQuality, keep_confident
+from pipeline.label_report.compare import ImageQuality
 from pipeline.label_report.scan import read_rows
 
 SIDE = 288  # pixels
@@ -115,8 +115,8 @@ def draw_gallery(
         pixels = _read(train / quality.key)
         if pixels is None or pixels.shape[:2] != (human.height, human.width):
             continue
-        kept = keep_confident(rows[quality.key].instances, min_score)
-        pseudo = composite(replace(human, instances=kept), vocabulary.inclusions)
+        # only images whose labels have parts are chosen, and those are of the annotation's size
+        pseudo = composite(rows[quality.key].confident(min_score), vocabulary.inclusions)
         masks = (None, composite(human, vocabulary.inclusions), pseudo)
         pictures = [data_uri(show_parts(pixels, mask, colours, SIDE)) for mask in masks]
         legend = legend_of(masks, vocabulary, colours)

@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
-from datamodules.files.errors import MissingInputError, UserError
-from datamodules.labels.pseudo_labels import SCHEMA, from_table
+from datamodules.files.errors import UserError
+from datamodules.labels.pseudo_labels import SCHEMA, from_table, label_files
 from datamodules.masks.part_labels import ImageParts
-from pipeline.drawing.samples import label_files
 from pipeline.label_report.compare import LabelComparison
 
 ROWS = 512  # read at a time
@@ -71,10 +70,6 @@ def shards_of(run: Path) -> tuple[list[Path], int]:
         UserError: if one is damaged.
     """
     files = label_files(run)
-    if not files:
-        raise MissingInputError(
-            f"{run / 'labels'} holds no pseudo labels: run make stage2-pseudolabels first"
-        )
     rows = 0
     for file in files:
         try:

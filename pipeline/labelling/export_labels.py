@@ -7,17 +7,16 @@ import argparse
 import hashlib
 import json
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
-from datamodules.files.atomic_files import write_text
+from datamodules.files.atomic_files import folder_written_whole, write_text
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.labels.coco import relations, to_coco
@@ -57,11 +56,11 @@ class CategoryExport:
     def rows(self) -> list[ImageParts]:
         """The category's labels, without images that stage 2 could not read."""
         rows = [row for shard in self.shards for row in read_shard(shard, self.label)]
-        return [self.human.get(row.key) or self._strong(row) for row in rows if not row.error]
-
-    def _strong(self, row: ImageParts) -> ImageParts:
-        kept = tuple(part for part in row.instances if part.score >= self.min_score)
-        return replace(row, instances=kept)
+        return [
+            self.human.get(row.key) or row.confident(self.min_score)
+            for row in rows
+            if not row.error
+        ]
 
 
 def export_labels(
@@ -131,16 +130,12 @@ def export_category(task: CategoryExport) -> int:
     if task.layout == "coco":
         write_text(finished, json.dumps(to_coco(rows, task.label, vocabulary)))
         return len(rows)
-    folder, partial = task.out / "seg" / name, task.out / "seg" / f".{name}.partial"
-    for left_over in (folder, partial):
-        shutil.rmtree(left_over, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for row in rows:
-        path = partial / png_path(task.out, row.key).name
-        if path.exists():
-            raise UserError(f"{row.key}: another image of {name} has the PNG name {path.name}")
-        write_png(path, composite(row, vocabulary.inclusions))
-    os.replace(partial, folder)
+    with folder_written_whole(task.out / "seg" / name) as partial:
+        for row in rows:
+            path = partial / png_path(task.out, row.key).name
+            if path.exists():
+                raise UserError(f"{row.key}: another image of {name} has the PNG name {path.name}")
+            write_png(path, composite(row, vocabulary.inclusions))
     lines = [f"{row.key} {int(row.key not in task.human)}\n" for row in rows]
     write_text(finished, "".join(lines))
     return len(rows)

@@ -71,8 +71,7 @@ def _composite(
             f"{row.key} is {row.height}x{row.width} in the labels and {image.height}x{image.width} "
             "in the annotations (height x width): they are of different images"
         )
-    kept = tuple(part for part in row.instances if part.score >= min_score)
-    return composite(ImageParts(row.key, row.label, row.height, row.width, kept), inclusions)
+    return composite(row.confident(min_score), inclusions)
 
 
 def label_quality(
@@ -101,7 +100,7 @@ def label_quality(
         "miou": pseudo_label_miou(rows, annotations, vocabulary.inclusions, min_score),
         "images": len(rows),
         "compared": len(annotations),
-        "labelled": sum(any(p.score >= min_score for p in row.instances) for row in rows),
+        "labelled": sum(bool(row.confident(min_score).instances) for row in rows),
         "errors": sum(bool(row.error) for row in rows),
     }
 

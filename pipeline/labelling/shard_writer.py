@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from datamodules.files.atomic_files import written_whole
 from datamodules.imagenet_shards import MADE_OF, shard_path
 from datamodules.labels.pseudo_labels import to_table
 from datamodules.labels.shard_claims import cannot_write
@@ -35,17 +36,13 @@ def write_shard(path: Path, rows: Sequence[ImageParts], source: str = "") -> Non
     Raises:
         UserError: if the file cannot be written; nothing of it stays then.
     """
-    partial = path.with_name(f".{path.name}.partial")
     table = to_table(rows).replace_schema_metadata({MADE_OF: source.encode()})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with written_whole(path) as partial, partial.open("wb") as file:
             pq.write_table(table, file, compression="zstd", write_page_checksum=True)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise cannot_write(path, error) from None
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from datamodules.files.errors import UserError
-from pipeline.drawing.samples import label_files
+from datamodules.labels.pseudo_labels import finished_shards
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.metrics import Metrics
 
@@ -131,7 +131,7 @@ def label_facts(run: Path) -> LabelFacts | None:
         UserError: If a shard is damaged.
     """
     images = labelled = errors = empty = instances = 0
-    files = label_files(run)
+    files = finished_shards(run)
     for file in files:
         try:
             table = pq.read_table(file, columns=["error", "instances"])
