@@ -43,7 +43,12 @@ def test_run_is_exported_with_a_card(finished_runs: Path, tmp_path: Path) -> Non
         names = [name for name in shown if name.startswith(f"accuracy, {threat['name']}")]
         assert shown[names[0]] == round(threat["accuracy"], 4)
     metrics = json.loads((run / "metrics.json").read_text())
-    for part in (f"robust_acc {metrics['robust_acc']:.4g}", "`model.attack.eps`", "pinpp", "images"):
+    for part in (
+        f"robust_acc {metrics['robust_acc']:.4g}",
+        "`model.attack.eps`",
+        "pinpp",
+        "images",
+    ):
         assert part in card.text
     assert str(finished_runs.parent) not in card.text
     for name in ("config.json", "model.safetensors", "model.pt2"):
