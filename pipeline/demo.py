@@ -17,6 +17,7 @@ from datamodules.annotations.pinpp import read_annotations
 from datamodules.files.json_files import write_json
 from datamodules.labels.pseudo_labels import read_labels
 from datamodules.part_shapes.part_shapes import render_part_shapes
+from pipeline.evaluation.summaries import RobustnessSummary
 from pipeline.labelling.quality import pseudo_label_miou
 from pipeline.runs.metrics import Metrics
 
@@ -145,11 +146,10 @@ class Demo:
         )
         rows: dict[str, list[str]] = {}
         for model in MODELS:
-            summary = json.loads((self.runs / "evaluate" / model / "summary.json").read_text())
-            for threat in summary["threats"]:
-                low, high = (100 * bound for bound in threat["ci95"])
-                rows.setdefault(f"{threat['name']}, {threat['n']} images", []).append(
-                    f"{100 * threat['accuracy']:.1f} [{low:.0f}, {high:.0f}]"
+            for threat in RobustnessSummary.read(self.runs / "evaluate" / model).threats:
+                low, high = (100 * bound for bound in threat.ci95)
+                rows.setdefault(f"{threat.name}, {threat.n} images", []).append(
+                    f"{100 * threat.accuracy:.1f} [{low:.0f}, {high:.0f}]"
                 )
         for title, cells in rows.items():
             robustness.add_row(title, *cells)

@@ -6,8 +6,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.files.json_files import write_json
 from modules.downstream_detector import CLEAN, FIGURES, DownstreamDetector
+from pipeline.evaluation.summaries import BoxPrecision, DetectionResults
 from pipeline.published import TABLE_S5, PublishedDetection
 
 
@@ -24,12 +24,12 @@ class DetectionSummary(Callback):
         if not trainer.is_global_zero:
             return
         measured = pl_module.precisions
-        content: dict[str, object] = {
-            name: {figure: values[figure] for figure in FIGURES}
+        precisions = {
+            name: BoxPrecision(*(values[figure] for figure in FIGURES))
             for name, values in measured.items()
         }
-        content["images"] = int(measured[CLEAN]["images"])
-        write_json(Path(trainer.default_root_dir) / "summary.json", content)
+        results = DetectionResults(precisions, int(measured[CLEAN]["images"]))
+        results.write(Path(trainer.default_root_dir))
         Console().print(summary_table(measured))
 
 

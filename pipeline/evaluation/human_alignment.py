@@ -7,7 +7,6 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +22,6 @@ from datamodules.evaluation.human_decisions import (
 from datamodules.evaluation.human_stimuli import EXPERIMENTS
 from datamodules.evaluation.object_groups import human_categories
 from datamodules.files.errors import MissingInputError, UserError
-from datamodules.files.json_files import write_json
 from pipeline import published
 from pipeline.drawing.markdown_table import markdown_table
 from pipeline.evaluation.human_consistency import (
@@ -34,6 +32,7 @@ from pipeline.evaluation.human_consistency import (
     model_alignment,
 )
 from pipeline.evaluation.human_plots import draw_alignment
+from pipeline.evaluation.summaries import AlignmentRow, HumanAlignment
 from pipeline.runs.error_exit import error_exit
 
 
@@ -123,19 +122,13 @@ def align(
     people: Mapping[str, Sequence[Decisions]],
     models: Mapping[str, Mapping[str, Decisions]],
     missing: Mapping[str, Mapping[str, str]],
-) -> dict[str, Any]:
-    """All figures as JSON-able values.
+) -> HumanAlignment:
+    """All figures.
 
     Args:
         people: people by experiment.
         models: decisions by experiment, by model.
         missing: reasons by experiment, by model.
-
-    Returns:
-        `experiments` (of the 17 those with people), `absent` (those without), and
-        `rows`: for `humans` and each model `experiments` (by name: the three metrics, and
-        `ood_accuracy`, that over the conditions that count), `mean` over its experiments, `of`
-        how many, and `missing`.
     """
     rows = []
     crowds = {name: group for name, group in people.items() if len(group) > 1}
@@ -153,18 +146,19 @@ def align(
                 for name, one in models[model].items()
             }
             reasons = dict(missing.get(model, {}))
-        row = {"name": model, "experiments": by_name, "of": len(by_name), "missing": reasons}
-        rows.append(row | {"mean": mean_over_experiments(by_name) if by_name else None})
+        mean = mean_over_experiments(by_name) if by_name else None
+        rows.append(AlignmentRow(model, by_name, len(by_name), reasons, mean))
     absent = [name for name in EXPERIMENTS if name not in people]
-    return {"experiments": list(people), "absent": absent, "rows": rows}
+    conditions = {name: list(CONDITIONS.get(name, ("",))) for name in people}
+    return HumanAlignment(list(people), absent, rows, conditions)
 
 
-def markdown(content: Mapping[str, Any]) -> str:
+def markdown(alignment: HumanAlignment) -> str:
     """The figures as Markdown: means beside the published rows, then error consistency alone."""
     columns = [*METRICS, "ood_accuracy"]
     means = [
-        (row["name"], str(row["of"]), *(_shown((row["mean"] or {}).get(name)) for name in columns))
-        for row in content["rows"]
+        (row.name, str(row.of), *(_shown((row.mean or {}).get(name)) for name in columns))
+        for row in alignment.rows
     ]
     for other in published.TABLE_S4:
         figures = (other.accuracy_difference, other.observed_consistency, other.error_consistency)
@@ -173,14 +167,14 @@ def markdown(content: Mapping[str, Any]) -> str:
         (
             experiment,
             *(
-                _shown(row["experiments"].get(experiment, {}).get("error_consistency"))
-                for row in content["rows"]
+                _shown(row.experiments.get(experiment, {}).get("error_consistency"))
+                for row in alignment.rows
             ),
         )
-        for experiment in content["experiments"]
+        for experiment in alignment.experiments
     ]
-    consistency += [(name, "no human decisions") for name in content["absent"]]
-    names = [row["name"] for row in content["rows"]]
+    consistency += [(name, "no human decisions") for name in alignment.absent]
+    names = [row.name for row in alignment.rows]
     tables = (
         markdown_table(["decisions", "experiments", *columns], means),
         markdown_table(["error consistency", *names], consistency),
@@ -210,10 +204,9 @@ def main(args: Sequence[str] | None = None) -> None:
     if len(read) < len(given.model):
         raise UserError("two models have one name: give them from folders of different names")
     models = {name: found for name, (found, _) in read.items()}
-    content = align(people, models, {name: missing for name, (_, missing) in read.items()})
-    content["conditions"] = {name: list(CONDITIONS.get(name, ("",))) for name in people}
-    write_json(given.out / "human_alignment.json", content)
-    text = markdown(content)
+    alignment = align(people, models, {name: missing for name, (_, missing) in read.items()})
+    alignment.write(given.out)
+    text = markdown(alignment)
     (given.out / "human_alignment.md").write_text(text)
     draw_alignment(people, models, given.out)
     print(text, end="")

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datamodules.files.atomic_files import written_whole
+from pipeline.evaluation.summaries import PartScores
 
 # Cells of one image: that the truth gives a part, that a map does, that both do.
 COLUMNS = ("truth", "clean", "clean_overlap", "adversarial", "adversarial_overlap")
@@ -59,30 +60,29 @@ def write_part_counts(
         pq.write_table(pa.Table.from_pylist(table, schema=PART_SCHEMA), partial)
 
 
-def part_miou(files: Sequence[Path]) -> dict[str, float | int] | None:
+def part_scores(files: Sequence[Path]) -> PartScores | None:
     """Mean IoU over the parts that the truth shows, cells pooled over all images.
 
     Args:
         files: what `write_part_counts` wrote; files that do not exist held no annotated image.
 
     Returns:
-        `clean_miou` and `adversarial_miou` in [0, 1], `parts` that occur, `images`; None without
-        images or parts.
+        The scores, None without images or parts.
     """
     tables = [pq.read_table(file, schema=PART_SCHEMA) for file in files if file.is_file()]
     if not tables:
         return None
     table = pa.concat_tables(tables)
     part = table["part"].to_numpy()
-    truth, clean, clean_both, attacked, attacked_both = (
+    truth, clean, clean_both, adversarial, adversarial_both = (
         np.bincount(part, weights=table[name].to_numpy())[1:] for name in COLUMNS
     )
     shown = truth > 0
     if not shown.any():
         return None
-    unions = {"clean_miou": (clean_both, clean), "adversarial_miou": (attacked_both, attacked)}
-    found: dict[str, float | int] = {
-        name: float((both[shown] / (truth + guessed - both)[shown]).mean())
-        for name, (both, guessed) in unions.items()
-    }
-    return found | {"parts": int(shown.sum()), "images": len(set(table["key"].to_pylist()))}
+    clean_miou, adversarial_miou = (
+        float((both[shown] / (truth + predicted - both)[shown]).mean())
+        for predicted, both in ((clean, clean_both), (adversarial, adversarial_both))
+    )
+    images = len(set(table["key"].to_pylist()))
+    return PartScores(clean_miou, adversarial_miou, int(shown.sum()), images)

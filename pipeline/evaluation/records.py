@@ -2,20 +2,113 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules.files.atomic_files import written_whole
 from datamodules.files.errors import UserError
+from datamodules.files.json_files import write_json
+from pipeline.evaluation.summaries import SetRow, ThreatRow
 from pipeline.runs.settings import differences
 
 SECONDS_BETWEEN_LOOKS = 0.5
+
+
+Evaluator = TypeVar("Evaluator", bound=LightningModule)
+Data = TypeVar("Data", bound=LightningDataModule)
+
+
+class Unit(Protocol):
+    """Some images whose outcomes are one record file."""
+
+    def record(self, root: Path) -> Path:
+        """Where the record lies below a run folder."""
+
+    def is_done(self, root: Path) -> bool:
+        """Whether there is a readable record of exactly these images."""
+
+
+class EvaluationRecords(Callback, Generic[Evaluator, Data]):
+    """Base of the evaluations' callbacks: settings, record files, a summary at the end.
+
+    A record is written whole when its unit is done, so a killed run goes on with the units that
+    have none. Records made under other settings are refused.
+    """
+
+    evaluator: type[Evaluator]
+    data: type[Data]
+    configs: str  # folder of its configurations
+    by_name: str  # the entry of the settings that may grow from run to run
+    remedy = "use another run folder or delete the records"
+
+    def settings(self, module: Evaluator, data: Data) -> dict[str, Any]:
+        """What the records depend on.
+
+        Raises:
+            UserError: if module and data do not fit each other.
+        """
+        raise NotImplementedError
+
+    def needed(self, data: Data, root: Path) -> Sequence[Unit]:
+        """Units that the result rests on."""
+        raise NotImplementedError
+
+    def sum_up(self, root: Path, module: Evaluator, data: Data) -> None:
+        """Writes the summary from all records."""
+        raise NotImplementedError
+
+    def parts(self, trainer: Trainer, pl_module: LightningModule) -> tuple[Evaluator, Data]:
+        """Module and data of the run.
+
+        Raises:
+            UserError: if they are of other classes than this callback records.
+        """
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(pl_module, self.evaluator) or not isinstance(data, self.data):
+            raise UserError(
+                f"{type(self).__name__} needs {self.evaluator.__name__} and {self.data.__name__}, "
+                f"not {type(pl_module).__name__} and {type(data).__name__}: see {self.configs}"
+            )
+        return pl_module, data
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Compares the settings with those of the records in the run folder.
+
+        Raises:
+            UserError: if they differ, or module and data do not fit this callback.
+        """
+        module, data = self.parts(trainer, pl_module)
+        path = Path(trainer.default_root_dir) / "records" / "settings.json"
+        settings = joined_settings(path, self.settings(module, data), self.by_name, self.remedy)
+        if trainer.is_global_zero:
+            write_json(path, settings)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Sums up when all processes are done; also where there was nothing left to do.
+
+        Lightning calls no other hook at the end of a test without batches.
+        """
+        module, data = self.parts(trainer, pl_module)
+        root = Path(trainer.default_root_dir)
+        await_records(
+            trainer, lambda: all(unit.record(root).is_file() for unit in self.needed(data, root))
+        )
+        trainer.strategy.barrier("records")
+        if trainer.is_global_zero:
+            needed = self.needed(data, root)
+            left = sum(not unit.is_done(root) for unit in needed)
+            if left:
+                rank_zero_info(f"{left} of {len(needed)} units left: run the same command")
+            else:
+                self.sum_up(root, module, data)
+        trainer.strategy.barrier("summary")
 
 
 def joined_settings(path: Path, settings: dict[str, Any], parts: str, mend: str) -> dict[str, Any]:
@@ -69,10 +162,11 @@ def await_records(trainer: Trainer, all_written: Callable[[], bool]) -> None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def accuracy_line(row: Mapping[str, Any]) -> str:
-    """One line about a measured row of a summary."""
-    low, high = row["ci95"]
+def accuracy_line(row: ThreatRow | SetRow) -> str:
+    """One line about a row of a summary."""
+    if row.accuracy is None or row.ci95 is None:
+        return f"{row.name}: not measured, {getattr(row, 'missing', '')}"
+    low, high = row.ci95
     return (
-        f"{row['name']}: {row['accuracy']:.1%} of {row['n']} images "
-        f"(95 % interval {low:.1%} to {high:.1%})"
+        f"{row.name}: {row.accuracy:.1%} of {row.n} images (95 % interval {low:.1%} to {high:.1%})"
     )

@@ -1,67 +1,67 @@
 """Outcomes of the robustness evaluation: per-image records as they come, then a summary."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from datamodules.evaluation.attack_units import RECORD_SCHEMA
+from datamodules.evaluation.attack_units import RECORD_SCHEMA, AttackUnit
 from datamodules.files.atomic_files import write_text, written_whole
 from datamodules.files.errors import UserError
-from datamodules.files.json_files import write_json
 from datamodules.robustness import RobustnessDataModule
 from modules.robustness_evaluator import RobustnessEvaluator
 from pipeline.evaluation.part_iou import write_part_counts
-from pipeline.evaluation.records import (
-    accuracy_line,
-    await_records,
-    joined_settings,
-    write_record,
-)
-from pipeline.evaluation.robustness_summary import sum_up
+from pipeline.evaluation.records import EvaluationRecords, accuracy_line, write_record
+from pipeline.evaluation.robustness_summary import summarise
 
 
-class RobustnessRecords(Callback):
+class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataModule]):
     """Writes `records/<threat>/<chunk>.parquet`, `subset.txt`, `summary.json`, `examples.npz`.
-
-    A record is written whole when its unit is done, so a killed run goes on with the units that
-    have none. Records made under other settings are refused.
 
     Args:
         num_examples: pairs of clean and adversarial images in `examples.npz`.
     """
 
+    evaluator, data = RobustnessEvaluator, RobustnessDataModule
+    configs = "configs/evaluate/"
+    by_name = "threats"
+
     def __init__(self, num_examples: int = 8) -> None:
         self.num_examples = num_examples
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Compares the settings with those of the records in the run folder.
+    def settings(self, module: RobustnessEvaluator, data: RobustnessDataModule) -> dict[str, Any]:
+        """Model, images and the threats that are to be measured.
 
         Raises:
-            UserError: if a threat has images but no attack, or the settings differ.
+            UserError: if a threat has images but no attack.
         """
-        module, data = _parts(trainer, pl_module)
         unknown = sorted(data.images.keys() - module.threats.keys())
         if unknown:
             raise UserError(
                 f"data.images names {', '.join(unknown)}, but the model's threats are "
                 f"{', '.join(module.threats)}: add the threat or take out the images"
             )
-        root = Path(trainer.default_root_dir)
-        path = root / "records" / "settings.json"
         threats = {name: module.threats[name].settings for name in data.images}
-        settings = joined_settings(
-            path,
-            {"model": module.fingerprint, **data.settings, "threats": threats},
-            "threats",
-            "use another run folder or delete the records",
-        )
+        return {"model": module.fingerprint, **data.settings, "threats": threats}
+
+    def needed(self, data: RobustnessDataModule, root: Path) -> Sequence[AttackUnit]:
+        """Units that the result rests on, as far as the stopping rule knows."""
+        return data.stopping.needed(root)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Compares the settings with those of the records, writes the list of images.
+
+        Raises:
+            UserError: if the settings differ, or a threat has images but no attack.
+        """
+        super().setup(trainer, pl_module, stage)
+        _, data = self.parts(trainer, pl_module)
         if trainer.is_global_zero:
-            write_json(path, settings)
-            write_text(root / "subset.txt", data.subset_lines())
+            write_text(Path(trainer.default_root_dir) / "subset.txt", data.subset_lines())
 
     def on_test_batch_end(
         self,
@@ -75,7 +75,7 @@ class RobustnessRecords(Callback):
         """Writes the record of one unit."""
         if not outputs:  # the stopping rule found it needless
             return
-        module, data = _parts(trainer, pl_module)
+        module, data = self.parts(trainer, pl_module)
         unit = next(
             unit
             for unit in data.units
@@ -94,53 +94,20 @@ class RobustnessRecords(Callback):
             _write_npz(folder / "examples.npz", {**examples, "objects": objects})
         write_record(unit.record(root), batch, outputs, RECORD_SCHEMA)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Sums up when all processes are done; also where there was nothing left to do.
-
-        Lightning calls no other hook at the end of a test without batches.
-        """
-        module, data = _parts(trainer, pl_module)
-        root = Path(trainer.default_root_dir)
-        await_records(trainer, lambda: _all_written(data, root))
-        trainer.strategy.barrier("robustness_records")
-        if trainer.is_global_zero:
-            needed = data.stopping.needed(root)
-            left = sum(not unit.is_done(root) for unit in needed)
-            if left:
-                rank_zero_info(f"{left} of {len(needed)} units left: run the same command")
-            else:
-                self._sum_up(root, module, data)
-        trainer.strategy.barrier("robustness_summary")
-
-    def _sum_up(self, root: Path, module: RobustnessEvaluator, data: RobustnessDataModule) -> None:
-        summary = sum_up(root, module, data, data.stopping.needed(root))
-        for row in summary["threats"]:
+    def sum_up(self, root: Path, module: RobustnessEvaluator, data: RobustnessDataModule) -> None:
+        """Writes `summary.json` and `examples.npz`."""
+        summary = summarise(root, module, data, self.needed(data, root))
+        for row in summary.threats:
             rank_zero_info(accuracy_line(row))
-        for line in summary["warnings"]:
+        for line in summary.warnings:
             rank_zero_info(line)
-        attacked = [name for name in data.images if module.threats[name].norm is not None]
-        if attacked:
+        under_attack = [name for name in data.images if module.threats[name].norm is not None]
+        if under_attack:
             # attacks stop at the first success, all but PGD return robust images unchanged
-            first = root / "records" / attacked[0] / "examples.npz"
+            first = root / "records" / under_attack[0] / "examples.npz"
             with np.load(first) as examples:
                 _write_npz(root / "examples.npz", dict(examples))
-        write_json(root / "summary.json", summary)
-
-
-def _parts(
-    trainer: Trainer, pl_module: LightningModule
-) -> tuple[RobustnessEvaluator, RobustnessDataModule]:
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(pl_module, RobustnessEvaluator) or not isinstance(data, RobustnessDataModule):
-        raise UserError(
-            "RobustnessRecords needs RobustnessEvaluator and RobustnessDataModule, not "
-            f"{type(pl_module).__name__} and {type(data).__name__}: see configs/evaluate/"
-        )
-    return pl_module, data
-
-
-def _all_written(data: RobustnessDataModule, root: Path) -> bool:
-    return all(unit.record(root).is_file() for unit in data.stopping.needed(root))
+        summary.write(root)
 
 
 def _examples(

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,26 +12,30 @@ from datamodules.evaluation.attack_units import AttackUnit, wilson_interval
 from datamodules.robustness import RobustnessDataModule
 from modules.attacks.threats import Threat
 from modules.robustness_evaluator import RobustnessEvaluator
-from pipeline.evaluation.part_iou import part_miou
+from pipeline.evaluation.part_iou import part_scores
+from pipeline.evaluation.summaries import (
+    AttackedImages,
+    PartsUnderAttack,
+    RobustnessSummary,
+    ThreatRow,
+)
 
 SQUARE_SHARE = 0.002  # above it, pyautoattack calls an evaluation unreliable
 
 
-def sum_up(
-    root: Path, module: RobustnessEvaluator, data: RobustnessDataModule, units: list[AttackUnit]
-) -> dict[str, Any]:
-    """The content of `summary.json`.
+def summarise(
+    root: Path,
+    module: RobustnessEvaluator,
+    data: RobustnessDataModule,
+    units: Sequence[AttackUnit],
+) -> RobustnessSummary:
+    """Sums up the records of a robustness evaluation.
 
     Args:
         root: run folder with all records.
         module: the evaluator.
         data: its images.
         units: what the result rests on.
-
-    Returns:
-        `model`; `threats`, a row each of `name, norm, eps, accuracy, ci95, n, broken_by` (images by
-        attack) and `early` (whether the interval ended it); `subset`, its file and SHA-256;
-        `warnings`, one line each; `parts`, the mean IoU of the part maps or why it is missing.
     """
     rows, tables = [], {}
     for name in data.images:
@@ -41,31 +45,27 @@ def sum_up(
         robust = table["robust"].to_pylist()
         threat = module.threats[name]
         rows.append(
-            {
-                "name": name,
-                "norm": threat.norm,
-                "eps": threat.eps,
-                "accuracy": sum(robust) / len(robust),
-                "ci95": list(wilson_interval(sum(robust), len(robust))),
-                "n": len(robust),
-                "broken_by": dict(sorted(Counter(table["broken_by"].to_pylist()).items())),
-                "early": len(robust) < min(data.images[name], len(data.image_list)),
-            }
+            ThreatRow(
+                name,
+                threat.norm,
+                threat.eps,
+                accuracy=sum(robust) / len(robust),
+                ci95=wilson_interval(sum(robust), len(robust)),
+                n=len(robust),
+                broken_by=dict(sorted(Counter(table["broken_by"].to_pylist()).items())),
+                early=len(robust) < min(data.images[name], len(data.image_list)),
+            )
         )
-    lines = data.subset_lines()
     labels = Counter(label for _, label in data.subset)
-    return {
-        "model": module.model_name,
-        "threats": rows,
-        "subset": {
-            "file": "subset.txt",
-            "sha256": hashlib.sha256(lines.encode()).hexdigest(),
-            "images": len(data.subset),
-            "per_class": [min(labels.values()), max(labels.values())],
-        },
-        "warnings": masking_warnings(module.threats, tables),
-        "parts": _parts(root, module, data, units),
-    }
+    images = AttackedImages(
+        "subset.txt",
+        hashlib.sha256(data.subset_lines().encode()).hexdigest(),
+        images=len(data.subset),
+        per_class=[min(labels.values()), max(labels.values())],
+    )
+    warnings = masking_warnings(module.threats, tables)
+    parts = _parts(root, module, data, units)
+    return RobustnessSummary(module.model_name, rows, images, warnings, parts)
 
 
 def masking_warnings(threats: dict[str, Threat], tables: dict[str, pa.Table]) -> list[str]:
@@ -109,22 +109,22 @@ def masking_warnings(threats: dict[str, Threat], tables: dict[str, pa.Table]) ->
 
 
 def _parts(
-    root: Path, module: RobustnessEvaluator, data: RobustnessDataModule, units: list[AttackUnit]
-) -> dict[str, Any]:
+    root: Path,
+    module: RobustnessEvaluator,
+    data: RobustnessDataModule,
+    units: Sequence[AttackUnit],
+) -> PartsUnderAttack:
     if not data.annotations:
-        return {"missing": "no part annotations of val images: give PINPP_VAL="}
+        return PartsUnderAttack("no part annotations of val images: give PINPP_VAL=")
     if module.without_parts:
-        return {"missing": module.without_parts}
+        return PartsUnderAttack(module.without_parts)
     by_threat = {}
-    attacked = [name for name in data.images if module.threats[name].norm is not None]
-    for name in attacked:
+    for name in data.images:
         files = [unit.part_record(root) for unit in units if unit.threat == name]
-        found = part_miou(files)
-        if found is not None:
-            by_threat[name] = found
+        if module.threats[name].norm is not None and (scores := part_scores(files)):
+            by_threat[name] = scores
     if not by_threat:
-        return {"missing": "no attacked image has part annotations"}
+        return PartsUnderAttack("no attacked image has part annotations")
     # attacks that give images back as they were where they failed say less of the parts
     moving = [name for name in by_threat if module.threats[name].moves_all]
-    shown = (moving or list(by_threat))[0]
-    return {"threat": shown, **by_threat[shown], "threats": by_threat}
+    return PartsUnderAttack("", (moving or list(by_threat))[0], by_threat)

@@ -1,7 +1,7 @@
 """The model card of an export: data, recipe, results and hashes, for people and for a model hub."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from datamodules.files.errors import MissingInputError, UserError
 from modules.weights.classifier_folder import fingerprint
 from pipeline.drawing.markdown_table import markdown_table
+from pipeline.evaluation.summaries import RobustnessSummary, ThreatRow
 from pipeline.export.import_checkpoint import ORIGIN
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.metrics import Metrics
@@ -71,7 +72,7 @@ def model_card(content: CardContent) -> str:
 
     What is not known, such as the recipe of a network that was trained elsewhere, is left out.
     """
-    threats = _threats(content)
+    threats = RobustnessSummary.read(content.evaluation).threats if content.evaluation else []
     results = [
         EvalResult(
             task_type="image-classification",
@@ -79,7 +80,7 @@ def model_card(content: CardContent) -> str:
             dataset_name=content.dataset,
             metric_type="accuracy",
             metric_name=f"accuracy, {_threat_name(row)}",
-            metric_value=round(row["accuracy"], 4),
+            metric_value=round(row.accuracy, 4),
         )
         for row in threats
     ]
@@ -123,7 +124,7 @@ def find_evaluation(asked: Path | None, run: Path, model: Path) -> Path | None:
         UserError: if the folder asked for evaluates other weights.
     """
     folder = asked or run.parent / "evaluate" / run.name
-    if not (folder / "summary.json").is_file():
+    if not (folder / RobustnessSummary.file).is_file():
         if asked is not None:
             raise MissingInputError(f"{asked} has no summary.json: run make evaluate first")
         return None
@@ -178,7 +179,7 @@ def _training(run: Path) -> list[str]:
     return sections
 
 
-def _results(content: CardContent, threats: list[dict[str, Any]]) -> list[str]:
+def _results(content: CardContent, threats: Sequence[ThreatRow]) -> list[str]:
     sections = []
     if metrics := Metrics.find(content.run):
         shown = ", ".join(f"{k} {v:.4g}" for k, v in metrics.values.items())
@@ -187,9 +188,9 @@ def _results(content: CardContent, threats: list[dict[str, Any]]) -> list[str]:
         rows = [
             (
                 _threat_name(row),
-                f"{row['accuracy']:.1%}",
-                "{:.1%} to {:.1%}".format(*row["ci95"]) if "ci95" in row else "",
-                str(row["n"]),
+                f"{row.accuracy:.1%}",
+                "{:.1%} to {:.1%}".format(*row.ci95),
+                str(row.n),
             )
             for row in threats
         ]
@@ -197,18 +198,11 @@ def _results(content: CardContent, threats: list[dict[str, Any]]) -> list[str]:
     return ["## Results", *sections] if sections else []
 
 
-def _threats(content: CardContent) -> list[dict[str, Any]]:
-    """Rows of the evaluation's summary."""
-    if content.evaluation is None:
-        return []
-    return json.loads((content.evaluation / "summary.json").read_text())["threats"]
-
-
-def _threat_name(row: Mapping[str, Any]) -> str:
-    if not row.get("norm"):
-        return row["name"]
-    eps = f"{row['eps'] * 255:.3g}/255" if row["norm"] == "linf" else f"{row['eps']:.4g}"
-    return f"{row['name']} ({row['norm']} {eps})"
+def _threat_name(row: ThreatRow) -> str:
+    if not row.norm:
+        return row.name
+    eps = f"{row.eps * 255:.3g}/255" if row.norm == "linf" else f"{row.eps:.4g}"
+    return f"{row.name} ({row.norm} {eps})"
 
 
 def _settings(content: Mapping[str, Any], prefix: str = "") -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
-from typing import Any
 
 from datamodules.files.errors import UserError
+from pipeline.evaluation.summaries import MeanRow, SetRow, ThreatRow
 
 
 @dataclass(frozen=True)
@@ -117,22 +117,12 @@ def mark(place: int) -> str:
     return before + ascii_lowercase[place % letters]
 
 
-def share_cell(entry: dict[str, Any]) -> Cell:
-    """The cell of an accuracy in [0, 1], in percent.
-
-    Args:
-        entry: `accuracy`, perhaps `ci95` and `n`; or `missing`, the reason for none.
-    """
-    accuracy = entry.get("accuracy")
-    if accuracy is None:
-        return Cell(note=entry.get("missing") or "not measured")
-    low, high = entry.get("ci95") or (None, None)
-    return Cell(
-        100 * accuracy,
-        None if low is None else 100 * low,
-        None if high is None else 100 * high,
-        entry.get("n"),
-    )
+def share_cell(row: ThreatRow | SetRow | MeanRow) -> Cell:
+    """The cell of a measured accuracy, in percent; where there is none, why."""
+    if row.accuracy is None or row.ci95 is None:
+        return Cell(note=getattr(row, "missing", "") or "not measured")
+    low, high = row.ci95
+    return Cell(100 * row.accuracy, 100 * low, 100 * high, row.n)
 
 
 def published_row(name: str, detail: str, values: Sequence[float | None]) -> Row:

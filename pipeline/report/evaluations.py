@@ -4,9 +4,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datamodules.files.errors import UserError
+from datamodules.files.json_files import read_json
+from pipeline.evaluation.summaries import (
+    AlignmentRow,
+    GeneralisationSummary,
+    HumanAlignment,
+    MeanRow,
+    PartsUnderAttack,
+    RobustnessSummary,
+    SetRow,
+    ThreatRow,
+)
 from pipeline.report.cells import Cell, share_cell
-from pipeline.report.facts import read_json
 
 NORMS = {"linf": "l∞", "l1": "l1", "l2": "l2"}
 PLAIN_ATTACKS = ("PGD", "APGD", "AutoAttack", "Square")
@@ -51,7 +60,7 @@ class Evaluation:
         threats: Attacks; empty when none were run.
         sets: Rows of the generalisation by name of the set; empty when it was not run.
         means: Rows of its families of sets by name, such as `din`.
-        parts: Part maps under attack, or `missing`.
+        parts: Part maps under attack.
         warnings: What makes the outcome doubtful.
         subsets: Attacks within a subset of the classes, by its name.
     """
@@ -60,9 +69,9 @@ class Evaluation:
     folder: Path
     model: str
     threats: tuple[ThreatResult, ...]
-    sets: dict[str, dict[str, Any]]
-    means: dict[str, dict[str, Any]]
-    parts: dict[str, Any]
+    sets: dict[str, SetRow]
+    means: dict[str, MeanRow]
+    parts: PartsUnderAttack
     warnings: tuple[str, ...]
     subsets: "dict[str, Evaluation]" = field(default_factory=dict)
 
@@ -77,17 +86,17 @@ class Evaluation:
     def measured_set(self, name: str) -> Cell:
         """The accuracy on a set (or a family of sets), or why there is none."""
         family = self.means.get(name)
-        if family and family.get("measured", 0) < family.get("sets", 0):
-            part = f"{family['measured']} of its {family['sets']} sets were measured"
-            return Cell(note=f"only {part}, their mean is {family['accuracy']:.1%}")
-        if name in self.sets or family:
-            return share_cell(self.sets.get(name) or family or {})
+        if family and family.measured < family.sets:
+            part = f"{family.measured} of its {family.sets} sets were measured"
+            return Cell(note=f"only {part}, their mean is {family.accuracy:.1%}")
+        if row := self.sets.get(name) or family:
+            return share_cell(row)
         members = [row for key, row in self.sets.items() if key.startswith(f"{name}/")]
-        lacking = [row for row in members if row.get("accuracy") is None]
+        lacking = [row for row in members if row.accuracy is None]
         if lacking:
-            return Cell(note=lacking[0].get("missing") or "not measured")
+            return share_cell(lacking[0])
         if members:
-            return Cell(note=f"only {members[0]['name']} was measured")
+            return Cell(note=f"only {members[0].name} was measured")
         reason = "no such set in this evaluation" if self.sets else "no generalisation sets"
         return Cell(note=f"not run: {reason}, see make evaluate")
 
@@ -116,54 +125,44 @@ def read_evaluation(folder: Path) -> Evaluation:
     Raises:
         UserError: If a summary is damaged or lacks a key.
     """
-    attacks = read_json(folder / "summary.json") or {}
-    shifts = read_json(folder / "generalisation" / "summary.json") or {}
-    records = read_json(folder / "records" / "settings.json") or {}
+    attacks = RobustnessSummary.find(folder)
+    general = GeneralisationSummary.find(folder / "generalisation")
+    settings_file = folder / "records" / "settings.json"
+    records = read_json(settings_file, RobustnessSummary.remedy) if settings_file.is_file() else {}
     settings = records.get("threats", {})
     inner = sorted(path.parent for path in folder.glob("subsets/*/summary.json"))
     subsets = {path.name: read_evaluation(path) for path in inner}
-    try:
-        rows = attacks["threats"] if attacks else []
-        threats = tuple(_threat(row, settings.get(row["name"])) for row in rows)
-        sets = {row["name"]: row for row in (shifts["sets"] if shifts else [])}
-        first = {"model": next(iter(subsets.values())).model} if subsets else {}
-        model = str((attacks or shifts or first)["model"])
-    except (KeyError, TypeError, IndexError) as error:
-        raise UserError(
-            f"summary of {folder.name} lacks {error}: run make evaluate again"
-        ) from None
-    warnings = [str(line) for line in attacks.get("warnings", [])]
+    rows = attacks.threats if attacks else []
+    warnings = list(attacks.warnings) if attacks else []
     warnings += [
-        f"{row['name']}: ended after {row['n']} images, its interval was tight enough"
-        for row in attacks.get("threats", [])
-        if row.get("early")
+        f"{row.name}: ended after {row.n} images, its interval was tight enough"
+        for row in rows
+        if row.early
     ]
     if "subset" in records and folder.parent.name != "subsets":
         name = records["subset"].split()[0]
         warnings.append(f"attacked within the classes of {name} alone: its place is subsets/{name}")
     warnings += [f"{name}: {line}" for name, one in subsets.items() for line in one.warnings]
+    models = [one.model for one in (attacks, general, *subsets.values()) if one]
+    not_run = PartsUnderAttack("not run: the evaluation measured no part maps")
     return Evaluation(
         folder.name,
         folder,
-        model,
-        _distinct(threats),
-        sets,
-        {row["name"]: row for row in shifts.get("means", [])},
-        attacks.get("parts") or {"missing": "not run: the evaluation measured no part maps"},
+        models[0],
+        _distinct(tuple(_threat(row, settings.get(row.name, {})) for row in rows)),
+        {row.name: row for row in (general.sets if general else ())},
+        {row.name: row for row in (general.means if general else ())},
+        attacks.parts if attacks else not_run,
         tuple(warnings),
         subsets,
     )
 
 
-def _threat(row: dict[str, Any], settings: dict[str, Any] | None) -> ThreatResult:
-    norm = str(row["norm"] or "").lower().replace("_", "")
-    given = settings or {}
-    cell = share_cell({"accuracy": row["accuracy"], "ci95": row["ci95"], "n": row["n"]})
-    steps = given.get("steps")
-    attack = _attack_name(str(row["name"]), given)
-    return ThreatResult(
-        row["name"], attack, norm, float(row["eps"] or 0), steps, cell, row.get("broken_by") or {}
-    )
+def _threat(row: ThreatRow, settings: dict[str, Any]) -> ThreatResult:
+    norm = (row.norm or "").lower().replace("_", "")
+    attack = _attack_name(row.name, settings)
+    steps = settings.get("steps")
+    return ThreatResult(row.name, attack, norm, row.eps, steps, share_cell(row), row.broken_by)
 
 
 def _attack_name(name: str, settings: dict[str, Any]) -> str:
@@ -194,7 +193,7 @@ def _distinct(threats: tuple[ThreatResult, ...]) -> tuple[ThreatResult, ...]:
     return tuple(found)
 
 
-def read_alignment(runs: Path, evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
+def read_alignment(runs: Path, evaluations: list[Evaluation]) -> dict[str, AlignmentRow]:
     """Rows of every `human_alignment.json` by name of the decision maker.
 
     Looked for in `RUNS/human_alignment/`, in the folder of each evaluated model and in its
@@ -205,12 +204,8 @@ def read_alignment(runs: Path, evaluations: list[Evaluation]) -> dict[str, dict[
     """
     folders = [runs / "human_alignment"]
     folders += [one.folder / part for one in evaluations for part in (".", "generalisation")]
-    rows: dict[str, dict[str, Any]] = {}
-    for folder in folders:
-        content = read_json(folder / "human_alignment.json") or {}
-        for row in content.get("rows", []):
-            rows[row["name"]] = row
-    return rows
+    files = filter(None, map(HumanAlignment.find, folders))
+    return {row.name: row for one in files for row in one.rows}
 
 
 def alignment_plots(runs: Path) -> dict[str, bytes]:

@@ -3,15 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from datamodules.corruptions import CORRUPTIONS, SEVERITIES
 from datamodules.evaluation.corruption_errors import mean_corruption_error
 from datamodules.evaluation.human_stimuli import EXPERIMENTS
 from pipeline import published
-from pipeline.report.cells import Cell, Column, Row, Table, published_row, share_cell
+from pipeline.evaluation.summaries import AlignmentRow, BoxPrecision, DetectionResults
+from pipeline.report.cells import Cell, Column, Row, Table, published_row
 from pipeline.report.evaluations import Evaluation, threat_title
-from pipeline.report.facts import read_json
 
 SHIFTS = {"imagenet_a_plus": "A-Plus", "sketch": "Sketch", "stylized": "Stylized", "din": "DIN"}
 SOURCE = f"{published.SCALE_NOTE} ({published.PAPER}, "
@@ -37,7 +36,7 @@ def corruption_table(evaluations: Sequence[Evaluation]) -> Table:
     for one in evaluations:
         cells = [one.measured_set(name) for name in CORRUPTIONS]
         average = _mean(cells)
-        shares = {name: row["accuracy"] for name, row in one.sets.items() if _known(row)}
+        shares = {n: row.accuracy for n, row in one.sets.items() if row.accuracy is not None}
         try:
             mce = Cell(100 * mean_corruption_error(shares))
         except ValueError:
@@ -60,9 +59,10 @@ def severity_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
     """All corruptions by severity, one table a model that was measured on any."""
     tables = []
     for one in evaluations:
-        if not any(_known(row) and row["table"] == "corruptions" for row in one.sets.values()):
+        rows = one.sets.values()
+        if not any(r.table == "corruptions" and r.accuracy is not None for r in rows):
             continue
-        rows = [
+        lines = [
             Row(
                 name.replace("_", " "),
                 "",
@@ -73,14 +73,14 @@ def severity_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
         columns = tuple(Column(f"severity {severity}") for severity in SEVERITIES)
         title, caption = f"Corruptions by severity: {one.name}", "Accuracy in percent."
         stem = f"severities_{one.name}"
-        tables.append(Table(stem, title, caption, columns, tuple(rows), of="corruption"))
+        tables.append(Table(stem, title, caption, columns, tuple(lines), of="corruption"))
     return tables
 
 
 def shift_table(evaluations: Sequence[Evaluation]) -> Table:
     """Out-of-distribution sets (Table 4), the extras after the four published ones."""
-    found = [row for one in evaluations for row in one.sets.values() if row["table"] == "ood"]
-    extras = dict.fromkeys(row["name"] for row in found if row["name"].split("/")[0] not in SHIFTS)
+    found = [row for one in evaluations for row in one.sets.values() if row.table == "ood"]
+    extras = dict.fromkeys(row.name for row in found if row.name.split("/")[0] not in SHIFTS)
     rows = []
     for one in evaluations:
         cells = [one.measured_set(name) for name in SHIFTS]
@@ -108,14 +108,14 @@ def experiment_table(evaluations: Sequence[Evaluation]) -> Table:
 
 def subset_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
     """PartImageNet's categories with the other logits masked out (Tables S2, S3)."""
-    found = [row for one in evaluations for row in one.sets.values() if row["table"] == "subsets"]
+    found = [row for one in evaluations for row in one.sets.values() if row.table == "subsets"]
     tables = []
     known = {
         "pin125": ("table_s2", "125 categories of PartImageNet (Table S2)", published.TABLE_S2),
         "pin11": ("table_s3", "11 super-categories of PartImageNet (Table S3)", published.TABLE_S3),
     }
-    attacked = [name for one in evaluations for name in one.subsets]
-    for name in dict.fromkeys([*known, *(row["name"] for row in found), *attacked]):
+    under_attack = [name for one in evaluations for name in one.subsets]
+    for name in dict.fromkeys([*known, *(row.name for row in found), *under_attack]):
         stem, title, other = known.get(name, (f"subset_{name}", f"Subset {name}", ()))
         rows = [Row(one.name, one.model, _on_subset(one, name)) for one in evaluations]
         rows += [published_row(row.method, "", (row.clean, row.linf, row.linf_x2)) for row in other]
@@ -143,10 +143,11 @@ def bias_table(evaluations: Sequence[Evaluation]) -> Table:
         texture = [
             name
             for name, row in one.sets.items()
-            if row["table"] == "texture" and name != "cue_conflict"
+            if row.table == "texture" and name != "cue_conflict"
         ]
         conflict = one.measured_set("cue_conflict")
-        bias = (one.sets.get("cue_conflict", {}).get("figures") or {}).get("shape_bias")
+        cues = one.sets.get("cue_conflict")
+        bias = cues.figures.get("shape_bias") if cues else None
         if conflict.value is not None and bias is not None and not math.isnan(bias):
             conflict = Cell(100 * bias)
         elif conflict.value is not None:
@@ -174,9 +175,7 @@ def bias_table(evaluations: Sequence[Evaluation]) -> Table:
     return Table("general_robustness", title, caption, columns, tuple(rows), source)
 
 
-def human_table(
-    evaluations: Sequence[Evaluation], alignment: Mapping[str, Mapping[str, Any]]
-) -> Table:
+def human_table(evaluations: Sequence[Evaluation], alignment: Mapping[str, AlignmentRow]) -> Table:
     """Alignment with people (Table S4).
 
     Args:
@@ -186,14 +185,13 @@ def human_table(
     reason = "not run: python -m pipeline.evaluation.human_alignment, needs the decisions on the DIN images"
     rows = []
     for name in dict.fromkeys([*(one.name for one in evaluations), *alignment]):
-        entry = alignment.get(name, {})
-        mean = entry.get("mean") or {}
-        cells = tuple(_figure(mean.get(key), reason) for key in METRICS)
-        detail = f"{entry['of']} experiments" if "of" in entry else ""
-        rows.append(Row(name, detail, cells))
-    for row in published.TABLE_S4:
-        values = (row.accuracy_difference, row.observed_consistency, row.error_consistency)
-        rows.append(published_row(row.method, "17 experiments", values))
+        row = alignment.get(name)
+        mean = (row.mean if row else None) or {}
+        detail = f"{row.of} experiments" if row else ""
+        rows.append(Row(name, detail, tuple(_figure(mean.get(key), reason) for key in METRICS)))
+    for other in published.TABLE_S4:
+        values = (other.accuracy_difference, other.observed_consistency, other.error_consistency)
+        rows.append(published_row(other.method, "17 experiments", values))
     caption = "Means over the experiments of Geirhos et al. 2021; humans: among themselves."
     columns = tuple(Column(title, 3) for title in METRICS.values())
     source = f"{SOURCE}Table S4)"
@@ -210,12 +208,9 @@ def detection_table(runs: Path) -> Table:
     rows = []
     kinds = [(attack, key) for attack in ("clean", "A_cls", "A_reg") for key in ("AP", "AP50")]
     for path in sorted(runs.glob("*/test/summary.json")):
-        content = read_json(path) or {}
-        cells = tuple(
-            _percent((content.get(attack) or {}).get(key), f"{attack}: not measured")
-            for attack, key in kinds
-        )
-        rows.append(Row(path.parent.parent.name, str(content.get("backbone", "")), cells))
+        precisions = DetectionResults.read(path.parent).precisions
+        cells = tuple(_precision(precisions.get(attack), attack, key) for attack, key in kinds)
+        rows.append(Row(path.parent.parent.name, "", cells))
     if not rows:
         reason = Cell(note="not run: make downstream-detection")
         rows.append(Row("no detector", "", tuple(reason for _ in kinds)))
@@ -229,15 +224,11 @@ def detection_table(runs: Path) -> Table:
     return Table("table_s5", title, caption, columns, tuple(rows), source, of="initialisation")
 
 
-def _known(row: Mapping[str, Any]) -> bool:
-    return row.get("accuracy") is not None and not row.get("missing")
-
-
 def _figure(value: float | None, reason: str) -> Cell:
     return Cell(note=reason) if value is None or math.isnan(value) else Cell(value)
 
 
-def _percent(value: float | None, reason: str) -> Cell:
-    return share_cell(
-        {"accuracy": value if value is None or value >= 0 else None} | ({"missing": reason})
-    )
+def _precision(precision: BoxPrecision | None, attack: str, key: str) -> Cell:
+    if precision is None or getattr(precision, key) < 0:
+        return Cell(note=f"{attack}: not measured")
+    return Cell(100 * getattr(precision, key))

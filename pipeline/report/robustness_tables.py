@@ -130,16 +130,13 @@ def parts_table(evaluations: Sequence[Evaluation]) -> Table:
     columns = (Column("clean mIoU"), Column("adversarial mIoU"), Column("parts", 0))
     rows = []
     for one in evaluations:
-        by_threat = one.parts.get("threats") or {one.parts.get("threat", ""): one.parts}
-        for name, entry in by_threat.items():
-            reason = entry.get("missing") or "not measured"
-            miou = [entry.get(key) for key in ("clean_miou", "adversarial_miou")]
-            cells = [
-                Cell(note=reason) if v is None else Cell(100 * v, n=entry.get("images"))
-                for v in miou
-            ]
-            cells.append(Cell(entry["parts"]) if "parts" in entry else Cell(note=reason))
-            rows.append(Row(f"{one.name}, {name}" if name else one.name, one.model, tuple(cells)))
+        if one.parts.missing:
+            unmeasured = Cell(note=one.parts.missing)
+            rows.append(Row(one.name, one.model, (unmeasured,) * len(columns)))
+        for name, scores in one.parts.threats.items():
+            miou = (scores.clean_miou, scores.adversarial_miou)
+            cells = (*(Cell(100 * value, n=scores.images) for value in miou), Cell(scores.parts))
+            rows.append(Row(f"{one.name}, {name}", one.model, cells))
     caption = "Mean IoU in percent of the part maps with the annotations of val images."
     return Table("parts", "Parts under attack", caption, columns, tuple(rows))
 

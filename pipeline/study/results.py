@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datamodules.files.atomic_files import write_text
 from datamodules.files.json_files import write_json
+from pipeline.evaluation.summaries import RobustnessSummary
 from pipeline.export.inference_cost import inference_cost
 from pipeline.runs.manifest import MANIFEST, Manifest, sha256
 from pipeline.study.commands import StudyCommands
@@ -56,18 +57,14 @@ def collect(commands: StudyCommands, row: Row, seed: int) -> Result:
     arguments = Manifest.read(outcome).data_arguments
     # the records hold more threats when fewer are asked for than before
     asked = arguments["images"]
-    threats = [
-        threat
-        for threat in json.loads((outcome / "summary.json").read_text())["threats"]
-        if threat["name"] in asked
-    ]
+    threats = [threat for threat in RobustnessSummary.read(outcome).threats if threat.name in asked]
     parameters, flops = _cost(commands.folder, model, arguments["image_size"])
     return Result(
         row.name,
         row.title,
         seed,
-        {threat["name"]: threat["accuracy"] for threat in threats},
-        {threat["name"]: threat["n"] for threat in threats},
+        {threat.name: threat.accuracy for threat in threats},
+        {threat.name: threat.n for threat in threats},
         parameters,
         flops,
     )

@@ -73,7 +73,7 @@ def test_fit_resume_and_test_from_an_exported_backbone(
     tested = run / "test"
     main(command("test", coco, tested, f"--model.init_args.weights={run}"))
     summary = json.loads((tested / "summary.json").read_text())
-    assert set(summary) == {"clean", "A_cls", "A_reg", "images"}
+    assert set(summary) == {"format_version", "clean", "A_cls", "A_reg", "images"}
     assert summary["images"] == 13
     for name in ("clean", "A_cls", "A_reg"):
         assert 0 <= summary[name]["AP"] <= summary[name]["AP50"] <= 1

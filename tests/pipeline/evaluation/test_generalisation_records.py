@@ -22,6 +22,7 @@ from datamodules.evaluation.ood_sets import ClassFolders
 from datamodules.generalisation import GeneralisationDataModule
 from modules.generalisation_evaluator import GeneralisationEvaluator
 from pipeline.evaluation.generalisation_records import GeneralisationRecords, mean_rows
+from pipeline.evaluation.summaries import SetRow
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.evaluation.evaluation_runs import contents, quiet_trainer
 
@@ -176,19 +177,18 @@ def test_at_most_so_many_images_balanced(model: Path, shapes_root: Path, tmp_pat
 
 
 def test_means_leave_out_what_is_missing() -> None:
-    row = {"table": "ood", "missing": ""}
     rows = [
-        row | {"name": "din/edge", "accuracy": 0.5, "n": 10},
-        row | {"name": "din/colour", "accuracy": 0.9, "n": 30},
-        row | {"name": "din/sketch", "accuracy": None, "n": 0, "missing": "gone"},
-        row | {"name": "sketch", "accuracy": 0.1, "n": 30},
+        SetRow("din/edge", "ood", accuracy=0.5, n=10),
+        SetRow("din/colour", "ood", accuracy=0.9, n=30),
+        SetRow("din/sketch", "ood", missing="gone"),
+        SetRow("sketch", "ood", accuracy=0.1, n=30),
     ]
     (mean,) = mean_rows(rows)
     half = 1.959964 * np.sqrt(0.25 / 10 + 0.09 / 30) / 2
-    assert mean["accuracy"] == pytest.approx(0.7)
-    assert mean["ci95"] == pytest.approx([0.7 - half, 0.7 + half])
-    assert mean["pooled"] == pytest.approx(0.8)
-    assert (mean["name"], mean["n"], mean["measured"], mean["sets"]) == ("din", 40, 2, 3)
+    assert mean.accuracy == pytest.approx(0.7)
+    assert mean.ci95 == pytest.approx([0.7 - half, 0.7 + half])
+    assert mean.pooled == pytest.approx(0.8)
+    assert (mean.name, mean.n, mean.measured, mean.sets) == ("din", 40, 2, 3)
 
 
 def test_processes_share_what_is_left(

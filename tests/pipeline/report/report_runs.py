@@ -1,8 +1,9 @@
 """A runs folder with a bit of everything that the report shows."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +18,18 @@ from datamodules.images.imagenet_folder import list_images
 from datamodules.labels.pseudo_labels import to_table
 from datamodules.masks.part_labels import ImageParts
 from pipeline.evaluation.generalisation_records import mean_rows
+from pipeline.evaluation.summaries import (
+    AlignmentRow,
+    AttackedImages,
+    BoxPrecision,
+    DetectionResults,
+    GeneralisationSummary,
+    HumanAlignment,
+    PartsUnderAttack,
+    RobustnessSummary,
+    SetRow,
+    ThreatRow,
+)
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.metrics import Metrics
 
@@ -63,25 +76,34 @@ def write_labels(run: Path, root: Path, vocabulary: PartVocabulary) -> None:
     pq.write_table(to_table(full[half:]), run / "labels" / "00001.parquet")
 
 
+def summary_of(
+    model: str,
+    threats: Sequence[ThreatRow],
+    warnings: Sequence[str] = (),
+    no_parts: str = "not measured",
+) -> RobustnessSummary:
+    images = AttackedImages("subset.txt", "0" * 64, 100, (10, 10))
+    parts = PartsUnderAttack(no_parts)
+    return RobustnessSummary(model, list(threats), images, list(warnings), parts)
+
+
 def write_evaluation(folder: Path, clean: float, robust: float, vocabulary: PartVocabulary) -> None:
     def threat(
-        name: str, norm: str | None, eps: float, accuracy: float, n: int
-    ) -> dict[str, object]:
-        low, high = max(0.0, accuracy - 0.1), min(1.0, accuracy + 0.1)
-        values = {"accuracy": accuracy, "ci95": [low, high], "n": n}
-        return {"name": name, "norm": norm, "eps": eps} | values
+        name: str, norm: str | None, eps: float, accuracy: float, n: int, **more: Any
+    ) -> ThreatRow:
+        interval = max(0.0, accuracy - 0.1), min(1.0, accuracy + 0.1)
+        return ThreatRow(name, norm, eps, accuracy, interval, n, **more)
 
+    broken_by = {"": 8, "clean": 4, "apgd-ce": 3, "square": 1}
     threats = [
         threat("clean", None, 0.0, clean, 100),
         threat("pgd20", "linf", 4 / 255, robust + 0.05, 100),
-        threat("autoattack", "linf", 4 / 255, robust, 16),
+        threat("autoattack", "linf", 4 / 255, robust, 16, broken_by=broken_by),
     ]
-    threats[-1]["broken_by"] = {"": 8, "clean": 4, "apgd-ce": 3, "square": 1}
     for radius, left in ((2 / 255, 0.2), (8 / 255, -0.2)):
         threats.append(threat(f"aa_{radius}", "linf", radius, max(0.0, robust + left), 16))
-    content = {"model": f"runs/{folder.name}", "threats": threats, "warnings": ["WARNING: masked"]}
-    content["parts"] = {"missing": "no part annotations of val images: give PINPP_VAL="}
-    write_json(folder / "summary.json", content)
+    no_parts = "no part annotations of val images: give PINPP_VAL="
+    summary_of(f"runs/{folder.name}", threats, ["WARNING: masked"], no_parts).write(folder)
     rng = np.random.default_rng(0)
     images = rng.integers(8, 240, (3, 32, 32, 3), dtype=np.uint8)
     noise = rng.integers(-4, 5, images.shape)
@@ -111,16 +133,15 @@ def category_content() -> dict[str, object]:
     return {"score_threshold": 0.0, "objects": objects, "parts": parts}
 
 
-def write_generalisation(folder: Path) -> list[dict[str, object]]:
+def write_generalisation(folder: Path) -> list[SetRow]:
     """All 75 corruptions, of the shifts one, of the 17 experiments two; the others are missing."""
     rng = np.random.default_rng(3)
 
-    def row(name: str, table: str, missing: str = "") -> dict[str, object]:
-        right = int(rng.integers(20, 90))
-        measured = {"accuracy": right / 100, "ci95": [right / 100 - 0.05, right / 100 + 0.05]}
-        absent = {"accuracy": None, "ci95": None}
-        values = (absent if missing else measured) | {"n": 0 if missing else 100}
-        return {"name": name, "table": table, "missing": missing, "figures": {}} | values
+    def row(name: str, table: str, missing: str = "") -> SetRow:
+        right = int(rng.integers(20, 90)) / 100
+        if missing:
+            return SetRow(name, table, missing=missing)
+        return SetRow(name, table, right, (right - 0.05, right + 0.05), 100)
 
     rows = [
         row(f"{name}/{severity}", "corruptions") for name in CORRUPTIONS for severity in range(1, 6)
@@ -133,19 +154,16 @@ def write_generalisation(folder: Path) -> list[dict[str, object]]:
     ]
     rows += [row("pin125", "subsets", "printed nowhere"), row("pin11", "subsets")]
     rows += [row("background/original", "background"), row("background/swapped", "background")]
-    rows.append(row("cue_conflict", "texture") | {"figures": {"shape_bias": 0.4321}})
-    content = {"model": "runs/any", "sets": rows, "means": mean_rows(rows)}
-    write_json(folder / "generalisation" / "summary.json", content)
+    rows.append(replace(row("cue_conflict", "texture"), figures={"shape_bias": 0.4321}))
+    GeneralisationSummary("runs/any", rows, mean_rows(rows)).write(folder / "generalisation")
     return rows
 
 
 def write_alignment(folder: Path) -> None:
     mean = {"accuracy_difference": 0.0711, "observed_consistency": 0.5432}
     mean |= {"error_consistency": 0.1987, "ood_accuracy": 0.5}
-    rows = [
-        {"name": name, "of": 3, "mean": mean, "missing": {}} for name in ("humans", "stage3_mpm")
-    ]
-    write_json(folder / "human_alignment.json", {"experiments": [], "absent": [], "rows": rows})
+    rows = [AlignmentRow(name, {}, 3, {}, mean) for name in ("humans", "stage3_mpm")]
+    HumanAlignment([], [], rows).write(folder)
 
 
 def write_runs(folder: Path, shapes_root: Path) -> Path:
@@ -168,7 +186,7 @@ def write_runs(folder: Path, shapes_root: Path) -> Path:
     write_evaluation(folder / "evaluate" / "stage3_vanilla", 0.75, 0.5, vocabulary)
     write_generalisation(folder / "evaluate" / "stage3_mpm")
     write_alignment(folder / "human_alignment")
-    figures = {"AP": 0.1234, "AP50": 0.25}
-    detection = {"clean": figures, "A_cls": figures, "A_reg": {"AP": -1.0, "AP50": -1.0}}
-    write_json(folder / "downstream_detection" / "test" / "summary.json", detection | {"images": 8})
+    figures, unmeasured = BoxPrecision(0.1234, 0.25), BoxPrecision(-1.0, -1.0)
+    precisions = {"clean": figures, "A_cls": figures, "A_reg": unmeasured}
+    DetectionResults(precisions, 8).write(folder / "downstream_detection" / "test")
     return folder

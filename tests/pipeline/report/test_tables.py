@@ -1,5 +1,4 @@
 import csv
-import json
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,12 @@ from datamodules.evaluation.corruption_errors import ALEXNET_ERRORS
 from datamodules.files.json_files import write_json
 from modules.weights.classifier_folder import load_classifier
 from pipeline import published
+from pipeline.evaluation.summaries import (
+    BoxPrecision,
+    DetectionResults,
+    HumanAlignment,
+    ThreatRow,
+)
 from pipeline.export.inference_cost import inference_cost
 from pipeline.report import generalisation_tables as general
 from pipeline.report import robustness_tables as robust
@@ -26,16 +31,27 @@ from pipeline.report.evaluations import (
 )
 from pipeline.report.exports import DASH, FORMATS, to_csv, to_latex, to_markdown
 from tests.modules.tiny_classifier import export_tiny_classifier
-from tests.pipeline.report.report_runs import write_alignment, write_generalisation, write_runs
+from tests.pipeline.report.report_runs import (
+    summary_of,
+    write_alignment,
+    write_generalisation,
+    write_runs,
+)
 
 
-def threat(name: str, accuracy: float, norm: str | None = "linf", eps: float = 4 / 255) -> dict:
+def threat(
+    name: str,
+    accuracy: float,
+    norm: str | None = "linf",
+    eps: float = 4 / 255,
+    broken_by: dict[str, int] | None = None,
+) -> ThreatRow:
     ends = [accuracy - 0.01, accuracy + 0.01]
-    return {"name": name, "norm": norm, "eps": eps, "accuracy": accuracy, "ci95": ends, "n": 50}
+    return ThreatRow(name, norm, eps, accuracy, ends, 50, broken_by or {})
 
 
-def evaluate(folder: Path, threats: list[dict], settings: dict | None = None) -> Evaluation:
-    write_json(folder / "summary.json", {"model": str(folder), "threats": threats})
+def evaluate(folder: Path, threats: list[ThreatRow], settings: dict | None = None) -> Evaluation:
+    summary_of(str(folder), threats).write(folder)
     if settings is not None:
         write_json(folder / "records" / "settings.json", {"threats": settings})
     return read_evaluation(folder)
@@ -91,7 +107,7 @@ def test_latex_is_escaped_and_closed(table: Table) -> None:
 def test_threats_go_by_their_settings_and_not_by_their_name(tmp_path: Path) -> None:
     names = ("linf_4", "l2_2", "quick", "parts_alone", "checked", "seen")
     threats = [threat(name, 0.5) for name in names]
-    threats[1] |= {"norm": "l2", "eps": 2.0}
+    threats[1] = threat("l2_2", 0.5, "l2", 2.0)
     settings = {
         "linf_4": {"attack": "AutoAttack", "version": "standard", "through": "forward"},
         "l2_2": {"attack": "AutoAttack", "version": "standard"},
@@ -137,13 +153,13 @@ def test_average_needs_all_its_threats(tmp_path: Path) -> None:
 
 def test_attacks_are_in_their_order(tmp_path: Path) -> None:
     broken = {"": 5, "apgd-ce": 2, "apgd-t": 1, "clean": 10, "square": 2}
-    one = evaluate(tmp_path / "m", [threat("autoattack", 0.25) | {"broken_by": broken}])
+    one = evaluate(tmp_path / "m", [threat("autoattack", 0.25, broken_by=broken)])
     table = robust.broken_table([one])
     assert table is not None
     titles = [column.title for column in table.columns]
     assert titles == ["wrong before", "apgd-ce", "apgd-t", "square", "standing"]
     assert [cell.value for cell in table.rows[0].cells if cell] == [50, 10, 5, 10, 25]
-    alone = threat("pgd20", 0.5) | {"broken_by": {"": 1, "PGD": 1}}
+    alone = threat("pgd20", 0.5, broken_by={"": 1, "PGD": 1})
     assert robust.broken_table([evaluate(tmp_path / "n", [alone])]) is None
 
 
@@ -151,7 +167,7 @@ def test_corruptions_are_means_of_their_severities(tmp_path: Path) -> None:
     rows = write_generalisation(tmp_path / "m")
     one = read_evaluation(tmp_path / "m")
     table = general.corruption_table([one])
-    values = np.array([row["accuracy"] for row in rows[:75]], dtype=float).reshape(15, 5).mean(1)
+    values = np.array([row.accuracy for row in rows[:75]], dtype=float).reshape(15, 5).mean(1)
     shown = [cell.value for cell in table.rows[0].cells if cell]
     assert shown[2:] == pytest.approx(100 * values)
     assert shown[0] == pytest.approx(100 * values.mean())
@@ -159,7 +175,7 @@ def test_corruptions_are_means_of_their_severities(tmp_path: Path) -> None:
     assert shown[1] == pytest.approx(100 * errors.mean())
     (severities,) = general.severity_tables([one])
     first = [cell.value for cell in severities.rows[0].cells if cell]
-    assert first == pytest.approx([100 * float(str(row["accuracy"])) for row in rows[:5]])
+    assert first == pytest.approx([100 * float(row.accuracy or 0) for row in rows[:5]])
 
 
 def test_what_is_missing_says_why(tmp_path: Path) -> None:
@@ -203,16 +219,16 @@ def test_attacks_on_subsets_stand_in_their_columns(tmp_path: Path) -> None:
 def test_a_subset_in_the_place_of_all_classes_is_said(tmp_path: Path) -> None:
     records = tmp_path / "m" / "records" / "settings.json"
     write_json(records, {"subset": "pin11 sha256:00", "threats": {}})
-    write_json(tmp_path / "m" / "summary.json", {"model": "m", "threats": []})
+    summary_of("m", []).write(tmp_path / "m")
     (line,) = read_evaluation(tmp_path / "m").warnings
     assert line.startswith("attacked within the classes of pin11 alone")
 
 
 def test_people_and_detectors(tmp_path: Path) -> None:
     assert general.detection_table(tmp_path).notes == {"a": "not run: make downstream-detection"}
-    figures = {"AP": 0.1234, "AP50": 0.25}
-    content = {"clean": figures, "A_cls": {"AP": -1.0, "AP50": -1.0}}
-    write_json(tmp_path / "downstream_detection_random" / "test" / "summary.json", content)
+    precisions = {"clean": BoxPrecision(0.1234, 0.25), "A_cls": BoxPrecision(-1.0, -1.0)}
+    run = tmp_path / "downstream_detection_random" / "test"
+    DetectionResults(precisions, 8).write(run)
     row = general.detection_table(tmp_path).measured[0]
     assert row.name == "downstream_detection_random"
     assert row.cells[0] == Cell(pytest.approx(12.34))
@@ -220,8 +236,8 @@ def test_people_and_detectors(tmp_path: Path) -> None:
         "A_reg: not measured"
     ] * 2
     write_alignment(tmp_path)
-    rows = json.loads((tmp_path / "human_alignment.json").read_text())["rows"]
-    table = general.human_table([], {one["name"]: one for one in rows})
+    rows = HumanAlignment.read(tmp_path).rows
+    table = general.human_table([], {one.name: one for one in rows})
     assert [row.name for row in table.measured] == ["humans", "stage3_mpm"]
     assert table.measured[0].cells[2] == Cell(0.1987)
     assert len(table.published) == len(published.TABLE_S4)
