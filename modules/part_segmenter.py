@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from datamodules.files.errors import UserError
-from modules.metrics.coco_ap import CocoMaskAP, MaskMetrics
+from modules.metrics.coco_ap import CocoAP, MaskMetrics
 from modules.networks.detector_settings import MaskDetectorSettings
 from modules.networks.images import as_float
 from modules.networks.part_roi_heads import Detections
@@ -91,7 +91,7 @@ class PartSegmenter(LightningModule):
         # the command line makes drags its parser along.
         self.optimizer = lambda parameters: optimizer(parameters)
         self.schedule = schedule
-        self.average_precision = CocoMaskAP((UNFILTERED, FILTERED))
+        self.average_precision = CocoAP((UNFILTERED, FILTERED))
         self.mask_metrics: dict[str, MaskMetrics] = {}  # of the last validation, by suffix
 
     @classmethod

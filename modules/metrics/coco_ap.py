@@ -1,14 +1,24 @@
-"""COCO mask AP with pycocotools' matching, gathered over processes."""
+"""COCO AP of masks and boxes by pycocotools, gathered over processes."""
 
+import contextlib
+import io
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
+from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from modules.metrics.all_ranks import from_all_ranks
-from modules.metrics.coco_matching import AREAS, FOUND, TRUTH, match, truth_table, unpack
-
-RECALLS = np.linspace(0, 1, 101)
+from modules.metrics.coco_matching import (
+    FOUND,
+    TRUTH,
+    Instances,
+    IoUType,
+    match,
+    truth_table,
+    unpack,
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +28,7 @@ class AveragePrecision:
     Attributes:
         AP: mean over IoU 0.50:0.05:0.95 and 101 recall points.
         AP50, AP75: at IoU 0.50 and 0.75.
-        APs, APm, APl: of masks under 32 x 32, up to 96 x 96 and above, in pixels.
+        APs, APm, APl: of instances under 32 x 32, up to 96 x 96 and above, in pixels.
     """
 
     AP: float = -1.0
@@ -36,12 +46,14 @@ class MaskMetrics:
     Attributes:
         categories: of each category that the ground truth shows, by label.
         images: images that show the category, by label.
-        masks: ground truth masks of the category, by label.
+        masks: true instances of the category, by label.
+        num_images: images in all.
     """
 
     categories: dict[int, AveragePrecision]
     images: dict[int, int]
     masks: dict[int, int]
+    num_images: int
 
     def summary(self) -> AveragePrecision:
         """COCO's figures: means over the categories that have ground truth (of the size)."""
@@ -60,8 +72,8 @@ FIGURES = tuple(field.name for field in fields(AveragePrecision))
 Record = tuple[np.ndarray, dict[str, np.ndarray]]
 
 
-class CocoMaskAP:
-    """Mask average precision of one or more detectors on the same images.
+class CocoAP:
+    """Average precision of one or more detectors on the same images.
 
     COCO's definition: categories that occur in the ground truth, at most 100 detections per image
     and category. An image is matched as it comes (pycocotools); 28 bytes are kept of each
@@ -69,10 +81,12 @@ class CocoMaskAP:
 
     Args:
         names: one name per detector.
+        iou_type: `segm` compares masks, `bbox` boxes.
     """
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], iou_type: IoUType = "segm") -> None:
         self.names = names
+        self.iou_type: IoUType = iou_type
         self.reset()
 
     def reset(self) -> None:
@@ -86,11 +100,17 @@ class CocoMaskAP:
 
         Args:
             key: name of the image.
-            target: `labels (N,)` and `masks (N, H, W)`.
-            detections: for each detector name `labels (M,)`, `scores (M,)`, `masks (M, H, W)`.
+            target: `labels (N,)`, and `masks (N, H, W)` or `boxes (N, 4)` as x1, y1, x2, y2 with
+                `iscrowd (N,)` where there are crowds.
+            detections: for each detector name `labels (M,)`, `scores (M,)`, and `masks (M, H, W)`
+                or `boxes (M, 4)`.
         """
-        found = {name: match(target, detections[name]) for name in self.names}
-        self.images[key] = (truth_table(target), found)
+        truth = Instances.of_tensors(target, self.iou_type)
+        found = {
+            name: match(truth, Instances.of_tensors(detections[name], self.iou_type), self.iou_type)
+            for name in self.names
+        }
+        self.images[key] = (truth_table(truth), found)
 
     def compute(self) -> dict[str, MaskMetrics]:
         """Metrics by detector name, equal on all processes and for any number of them.
@@ -108,14 +128,27 @@ class CocoMaskAP:
         images = {label: len(rows) for label, rows in shown.items()}
         result = {}
         for name in self.names:
-            found = _by_label([by_name[name] for _, by_name in records], FOUND)
-            nothing = np.zeros(0, FOUND)
-            categories = {
-                label: _precision(rows["counted"], found.get(label, nothing))
-                for label, rows in truth.items()
-            }
-            result[name] = MaskMetrics(categories, images, masks)
+            found = [by_name[name] for _, by_name in records]
+            categories = precision_by_label([counted for counted, _ in records], found)
+            result[name] = MaskMetrics(categories, images, masks, len(records))
         return result
+
+
+def precision_by_label(
+    truths: Iterable[np.ndarray], found: Iterable[np.ndarray]
+) -> dict[int, AveragePrecision]:
+    """Average precision of each category that the ground truth shows, by label.
+
+    Args:
+        truths: what `truth_table` gives, of each image.
+        found: what `match` gives, of each image; equal scores keep this order.
+    """
+    detections, nothing = _by_label(found, FOUND), np.zeros(0, FOUND)
+    with contextlib.redirect_stdout(io.StringIO()):  # COCOeval prints
+        return {
+            label: _precision(rows["counted"], detections.get(label, nothing))
+            for label, rows in _by_label(truths, TRUTH).items()
+        }
 
 
 def _one_of_each(table: np.ndarray) -> np.ndarray:
@@ -123,7 +156,7 @@ def _one_of_each(table: np.ndarray) -> np.ndarray:
     return table[np.unique(table["label"], return_index=True)[1]]
 
 
-def _by_label(tables: list[np.ndarray], dtype: np.dtype) -> dict[int, np.ndarray]:
+def _by_label(tables: Iterable[np.ndarray], dtype: np.dtype) -> dict[int, np.ndarray]:
     """Rows of all tables, in their order, by label."""
     rows = np.concatenate([np.zeros(0, dtype), *tables])
     rows = rows[np.argsort(rows["label"], kind="stable")]
@@ -133,26 +166,24 @@ def _by_label(tables: list[np.ndarray], dtype: np.dtype) -> dict[int, np.ndarray
 
 def _precision(counted: np.ndarray, found: np.ndarray) -> AveragePrecision:
     """Average precision of one category from `TRUTH.counted (N,)` and `FOUND` records `(M,)`."""
-    found = found[np.argsort(-found["score"], kind="stable")]
-    matched, ignored = unpack(found["matched"]), unpack(found["ignored"])
-    tables = []  # precision (10, 101) for each area range
-    for place in range(len(AREAS)):
-        positives = np.count_nonzero(counted >> place & 1)
-        if not positives:
-            tables.append(np.full((1, 1), -1.0))
-            continue
-        hits = np.cumsum(matched[place] & ~ignored[place], axis=1)
-        misses = np.cumsum(~matched[place] & ~ignored[place], axis=1)
-        precision = hits / (hits + misses + np.spacing(1))
-        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        # beyond the greatest recall precision is 0
-        envelope = np.pad(envelope, ((0, 0), (0, 1)))
-        places = np.stack([np.searchsorted(row / positives, RECALLS, "left") for row in hits])
-        tables.append(np.take_along_axis(envelope, places, axis=1))
-    every, *sizes = tables
-    return AveragePrecision(
-        float(every.mean()),
-        float(every[0].mean()),
-        float(every[5].mean()),
-        *(float(table.mean()) for table in sizes),
-    )
+    evaluation = COCOeval(iouType="segm")
+    # All images at once stand for one: each has at most MAX_DETECTIONS of the category already.
+    evaluation.params.catIds, evaluation.params.imgIds = [0], [0]
+    evaluation.params.maxDets = [len(found)]
+    evaluation.evalImgs = [
+        {
+            "dtScores": found["score"],
+            "dtMatches": matched,
+            "dtIgnore": ignored,
+            "gtIgnore": ~(counted >> place & 1).astype(bool),
+        }
+        for place, (matched, ignored) in enumerate(
+            zip(unpack(found["matched"]), unpack(found["ignored"]), strict=True)
+        )
+    ]
+    evaluation._paramsEval = evaluation.params
+    evaluation.accumulate()
+    # (thresholds, recalls, area ranges), -1 where there is nothing to find
+    every, *sizes = np.moveaxis(evaluation.eval["precision"][:, :, 0, :, 0], -1, 0)
+    means = (float(table.mean()) for table in (every, every[0], every[5], *sizes))
+    return AveragePrecision(*means)

@@ -1,4 +1,4 @@
-"""Which detections of one image meet a ground truth mask, by COCO's rules, in a few bytes each.
+"""Which detections of one image meet a true instance, by COCO's rules, in a few bytes each.
 
 COCOeval keeps every mask until the end and makes a table of (images x categories x areas). The
 matching of an image needs no other image, so it is done at once, and what average precision needs
@@ -6,12 +6,16 @@ of a detection fits in 28 bytes: PartImageNet++'s held-out tenth is 10,000 image
 detections of 3,308 categories.
 """
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
+
+IoUType = Literal["segm", "bbox"]
 
 MAX_DETECTIONS = 100
 """Of one image and category."""
@@ -24,7 +28,52 @@ FOUND = np.dtype([("label", "i4"), ("score", "f8"), ("matched", "u8"), ("ignored
 # One bit of `counted` for each area range.
 TRUTH = np.dtype([("label", "i4"), ("counted", "u1")])
 
-Masks = dict[str, Tensor]
+
+@dataclass(frozen=True)
+class Instances:
+    """Objects of one image, true or detected, as pycocotools takes them.
+
+    Attributes:
+        labels: category of each `(N,)`.
+        areas: pixels of each, float64 `(N,)`.
+        shapes: gives the chosen ones as run lengths, or as boxes x, y, width, height.
+        scores: of detections, float64 `(N,)`; not looked at in the truth.
+        crowd: of the truth, bool `(N,)`: a crowd is neither to be found nor a false alarm.
+    """
+
+    labels: np.ndarray
+    areas: np.ndarray
+    shapes: Callable[[np.ndarray], list[Any]]
+    scores: np.ndarray
+    crowd: np.ndarray
+
+    @classmethod
+    def of_tensors(cls, content: dict[str, Tensor], iou_type: IoUType) -> "Instances":
+        """Instances of one image from tensors on any device.
+
+        Args:
+            content: `labels (N,)`, and `masks (N, H, W)` or `boxes (N, 4)` as x1, y1, x2, y2;
+                detections have `scores (N,)`, the truth may have `iscrowd (N,)` in {0, 1}.
+            iou_type: `segm` takes the masks, `bbox` the boxes.
+        """
+        labels = content["labels"].cpu().numpy()
+        plain = {"scores": np.ones(len(labels)), "iscrowd": np.zeros(len(labels))}
+        scores, crowd = (
+            content[name].cpu().numpy() if name in content else default
+            for name, default in plain.items()
+        )
+        areas, shapes = (_of_masks if iou_type == "segm" else _of_boxes)(content)
+        return cls(labels, areas, shapes, scores.astype(np.float64), crowd.astype(bool))
+
+    def entries(self, chosen: np.ndarray, iou_type: IoUType) -> list[dict[str, Any]]:
+        """COCO annotations of the chosen ones; ids start at 1, as 0 means `not matched`."""
+        key = "segmentation" if iou_type == "segm" else "bbox"
+        figures = (values[chosen] for values in (self.areas, self.scores, self.crowd))
+        columns = zip(self.shapes(chosen), *figures, strict=True)
+        return [
+            {"id": i, key: shape, "area": a, "score": s, "ignore": int(c), "iscrowd": int(c)}
+            for i, (shape, a, s, c) in enumerate(columns, start=1)
+        ]
 
 
 def outside(areas: np.ndarray) -> np.ndarray:
@@ -33,52 +82,40 @@ def outside(areas: np.ndarray) -> np.ndarray:
     return (areas < low) | (areas > high)
 
 
-def truth_table(target: Masks) -> np.ndarray:
-    """Ground truth of an image as `TRUTH` records `(N,)`.
-
-    Args:
-        target: `labels (N,)` and `masks (N, H, W)`.
-    """
-    table = np.zeros(len(target["labels"]), TRUTH)
-    table["label"] = target["labels"].cpu().numpy()
+def truth_table(truth: Instances) -> np.ndarray:
+    """Ground truth of an image as `TRUTH` records `(N,)`."""
+    table = np.zeros(len(truth.labels), TRUTH)
+    table["label"] = truth.labels
     bits = (1 << np.arange(len(AREAS)))[:, None]
-    table["counted"] = (~outside(_areas(_dense(target["masks"]))) * bits).sum(axis=0)
+    counted = ~outside(truth.areas) & ~truth.crowd
+    table["counted"] = (counted * bits).sum(axis=0)
     return table
 
 
-def match(target: Masks, found: Masks) -> np.ndarray:
+def match(truth: Instances, found: Instances, iou_type: IoUType = "segm") -> np.ndarray:
     """Matches the detections of an image to its ground truth.
 
     COCOeval's own matching is run for the categories that the image shows; a detection of any
     other category matches nothing, and is ignored where its area is out of range.
 
-    Args:
-        target: `labels (N,)` and `masks (N, H, W)`.
-        found: `labels (M,)`, `scores (M,)` and `masks (M, H, W)`.
-
     Returns:
         `FOUND` records by falling score, at most `MAX_DETECTIONS` of a category.
     """
-    scores = found["scores"].cpu().double().numpy()
-    order = np.argsort(-scores, kind="stable")
-    labels = found["labels"].cpu().numpy()[order]
+    order = np.argsort(-found.scores, kind="stable")
+    labels = found.labels[order]
     for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
         if count > MAX_DETECTIONS:
             surplus = np.flatnonzero(labels == label)[MAX_DETECTIONS:]
             order, labels = np.delete(order, surplus), np.delete(labels, surplus)
     table = np.zeros(len(order), FOUND)
-    table["label"], table["score"] = labels, scores[order]
-    masks, truth_masks = _dense(found["masks"]), _dense(target["masks"])
-    areas, truth_areas = _areas(masks), _areas(truth_masks)
+    table["label"], table["score"] = labels, found.scores[order]
     matched = np.zeros((len(AREAS), NUM_THRESHOLDS, len(order)), bool)
-    ignored = np.repeat(outside(areas[order])[:, None], NUM_THRESHOLDS, axis=1)
-    truth_labels = target["labels"].cpu().numpy()
-    for label in np.unique(truth_labels):
-        own, shown = np.flatnonzero(labels == label), np.flatnonzero(truth_labels == label)
+    ignored = np.repeat(outside(found.areas[order])[:, None], NUM_THRESHOLDS, axis=1)
+    for label in np.unique(truth.labels):
+        own, shown = np.flatnonzero(labels == label), np.flatnonzero(truth.labels == label)
         if len(own):
             matched[:, :, own], ignored[:, :, own] = _by_cocoeval(
-                _entries(truth_masks, truth_areas, np.ones(len(truth_areas)), shown),
-                _entries(masks, areas, scores, order[own]),
+                truth.entries(shown, iou_type), found.entries(order[own], iou_type), iou_type
             )
     bits = np.uint64(1) << np.arange(len(AREAS) * NUM_THRESHOLDS, dtype=np.uint64)[:, None]
     for name, flags in (("matched", matched), ("ignored", ignored)):
@@ -92,36 +129,30 @@ def unpack(packed: np.ndarray) -> np.ndarray:
     return ((packed >> bits) & np.uint64(1)).astype(bool).reshape(len(AREAS), NUM_THRESHOLDS, -1)
 
 
-def _dense(masks: Tensor) -> np.ndarray:
-    array = masks.cpu().numpy()
-    return array if array.dtype == bool else array != 0
+def _of_masks(content: dict[str, Tensor]) -> tuple[np.ndarray, Callable[[np.ndarray], list[Any]]]:
+    masks = content["masks"].cpu().numpy()
+    masks = masks if masks.dtype == bool else masks != 0
+
+    def shapes(chosen: np.ndarray) -> list[Any]:
+        dense = masks[chosen].view(np.uint8).transpose(1, 2, 0)
+        return coco_mask.encode(np.asfortranarray(dense))
+
+    return np.array([np.count_nonzero(mask) for mask in masks], np.float64), shapes
 
 
-def _areas(masks: np.ndarray) -> np.ndarray:
-    """Pixels of each mask, float64 `(N,)`."""
-    return np.array([np.count_nonzero(mask) for mask in masks], np.float64)
-
-
-def _entries(
-    masks: np.ndarray, areas: np.ndarray, scores: np.ndarray, chosen: np.ndarray
-) -> list[dict[str, Any]]:
-    """COCO annotations of the chosen masks; ids start at 1, as 0 means `not matched`."""
-    dense = masks[chosen].view(np.uint8).transpose(1, 2, 0)
-    columns = zip(
-        coco_mask.encode(np.asfortranarray(dense)), areas[chosen], scores[chosen], strict=True
-    )
-    return [
-        {"id": i, "segmentation": rle, "area": area, "score": score, "ignore": 0, "iscrowd": 0}
-        for i, (rle, area, score) in enumerate(columns, start=1)
-    ]
+def _of_boxes(content: dict[str, Tensor]) -> tuple[np.ndarray, Callable[[np.ndarray], list[Any]]]:
+    corners = content["boxes"].cpu().numpy().astype(np.float64)
+    sides = corners[:, 2:] - corners[:, :2]
+    boxes = np.concatenate([corners[:, :2], sides], axis=1)
+    return sides.prod(axis=1), lambda chosen: boxes[chosen].tolist()
 
 
 def _by_cocoeval(
-    truth: list[dict[str, Any]], found: list[dict[str, Any]]
+    truth: list[dict[str, Any]], found: list[dict[str, Any]], iou_type: IoUType
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which detections match and which are ignored, each bool `(areas, thresholds, M)`."""
     # Its `evaluate` prints, which would tear the progress bar of a validation; these do not.
-    evaluation = COCOeval(iouType="segm")
+    evaluation = COCOeval(iouType=iou_type)
     evaluation.params.maxDets = [MAX_DETECTIONS]
     evaluation._gts, evaluation._dts = {(0, 0): truth}, {(0, 0): found}
     evaluation.ious = {(0, 0): evaluation.computeIoU(0, 0)}

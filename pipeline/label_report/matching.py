@@ -1,20 +1,14 @@
 """Which pseudo parts find a human part: COCO's matching, image by image, on run lengths."""
 
-import contextlib
-import io
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from datamodules.masks.part_labels import ImageParts
-
-MAX_DETECTIONS = 100  # per image and part, COCO's convention
+from modules.metrics.coco_ap import precision_by_label
+from modules.metrics.coco_matching import FOUND, TRUTH, Instances, match, truth_table, unpack
 
 
 @dataclass(frozen=True)
@@ -42,49 +36,24 @@ class PartMatches:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self._truth = [np.zeros(0, TRUTH)]
+        self._found = [np.zeros(0, FOUND)]
 
     def add(self, truth: ImageParts, found: ImageParts) -> None:
         """Matches the instances of one image, by falling score and within a part category."""
-        parts = sorted({one.part for one in (*truth.instances, *found.instances)})
-        if not parts:
-            return
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = COCOeval(_one_image(truth), _one_image(found))
-            _set_parameters(evaluation, parts, [0])
-            evaluation.evaluate()
-        for entry in evaluation.evalImgs:
-            if entry is not None:
-                self._entries[entry["category_id"]].append(
-                    {
-                        "dtScores": np.asarray(entry["dtScores"], np.float32),
-                        "dtMatches": entry["dtMatches"] > 0,
-                        "dtIgnore": entry["dtIgnore"] > 0,
-                        "gtIgnore": np.zeros(len(entry["gtIds"]), bool),
-                    }
-                )
+        human = _instances(truth)
+        self._truth.append(truth_table(human))
+        self._found.append(match(human, _instances(found)))
 
     def human_parts(self) -> dict[int, int]:
         """Number of human instances by part id, of the parts that people marked."""
-        counts = {
-            part: sum(len(entry["gtIgnore"]) for entry in entries)
-            for part, entries in sorted(self._entries.items())
-        }
-        return {part: count for part, count in counts.items() if count}
+        parts, counts = np.unique(np.concatenate(self._truth)["label"], return_counts=True)
+        return dict(zip(parts.tolist(), counts.tolist(), strict=True))
 
     def average_precision(self) -> dict[int, tuple[float, float]]:
         """AP (IoU 0.50:0.05:0.95) and AP50 in [0, 1] of every part that people marked."""
-        values = {}
-        for part in self.human_parts():
-            entries = self._entries[part]
-            evaluation = COCOeval(iouType="segm")
-            _set_parameters(evaluation, [part], range(len(entries)))
-            evaluation.evalImgs, evaluation._paramsEval = entries, evaluation.params
-            with contextlib.redirect_stdout(io.StringIO()):
-                evaluation.accumulate()
-            precision = evaluation.eval["precision"][:, :, 0, 0, 0]  # IoU thresholds, recalls
-            values[part] = float(precision.mean()), float(precision[0].mean())
-        return values
+        values = precision_by_label(self._truth, self._found)
+        return {part: (one.AP, one.AP50) for part, one in values.items()}
 
     def calibration(self, bins: int = 10) -> tuple[list[CalibrationBin], float | None]:
         """Reliability of the scores: precision at IoU 0.5 over equal bins of score.
@@ -96,9 +65,8 @@ class PartMatches:
             The bins, and the expected calibration error (Guo et al. 2017): the mean distance of
             score and precision, weighted by the bins' counts; None without pseudo parts.
         """
-        entries = [entry for part in self._entries.values() for entry in part]
-        scores = np.concatenate([e["dtScores"] for e in entries] or [np.zeros(0)]).astype(float)
-        right = np.concatenate([e["dtMatches"][0] for e in entries] or [np.zeros(0, bool)])
+        found = np.concatenate(self._found)
+        scores, right = found["score"], unpack(found["matched"])[0, 0]
         edges = np.linspace(0, 1, bins + 1)
         place = np.clip(np.searchsorted(edges, scores, side="left") - 1, 0, bins - 1)
         table = []
@@ -122,34 +90,17 @@ class PartMatches:
         return table, sum(gaps) / len(scores)
 
 
-def _set_parameters(evaluation: COCOeval, parts: Sequence[int], images: Iterable[int]) -> None:
-    evaluation.params.catIds, evaluation.params.imgIds = list(parts), list(images)
-    evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-    evaluation.params.maxDets = [MAX_DETECTIONS]
-
-
-def _one_image(parts: ImageParts) -> COCO:
+def _instances(parts: ImageParts) -> Instances:
     size = [parts.height, parts.width]
     runs = [{"size": size, "counts": one.rle} for one in parts.instances]
-    areas = coco_mask.area(runs) if runs else ()
-    coco = COCO()
-    coco.dataset = {
-        "images": [{"id": 0, "height": parts.height, "width": parts.width}],
-        "annotations": [
-            {
-                "id": number,
-                "image_id": 0,
-                "category_id": one.part,
-                "score": one.score,
-                "segmentation": rle,
-                "area": float(area),
-                "iscrowd": 0,
-            }
-            for number, (one, rle, area) in enumerate(
-                zip(parts.instances, runs, areas, strict=True), start=1
-            )
-        ],
-        "categories": [{"id": part} for part in sorted({one.part for one in parts.instances})],
-    }
-    coco.createIndex()
-    return coco
+
+    def shapes(chosen: np.ndarray) -> list[Any]:
+        return [runs[place] for place in chosen]
+
+    return Instances(
+        np.array([one.part for one in parts.instances], np.int64),
+        np.array(coco_mask.area(runs) if runs else (), np.float64),
+        shapes,
+        np.array([one.score for one in parts.instances], np.float64),
+        np.zeros(len(runs), bool),
+    )

@@ -11,7 +11,7 @@ from torch import Tensor
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
-from modules.metrics.coco_ap import CocoMaskAP, MaskMetrics
+from modules.metrics.coco_ap import CocoAP, MaskMetrics
 from pipeline.runs.best_checkpoint import is_best
 from pipeline.validation.category_tables import object_rows, part_rows, print_worst
 from pipeline.validation.composite_iou import CompositeIoU, mean_iou
@@ -62,7 +62,7 @@ class SegmenterMetrics(Callback):
         vocabulary: PartVocabulary = trainer.datamodule.vocabulary  # type: ignore[attr-defined]
         self.vocabulary = vocabulary
         self.object_of = vocabulary.object_parts.int().argmax(dim=0)  # (K + 1,), 0 is not a part
-        self.objects = CocoMaskAP(SUFFIXES)
+        self.objects = CocoAP(SUFFIXES)
         self.composites = CompositeIoU(SUFFIXES, vocabulary.num_parts)
         self.object_metrics: dict[str, MaskMetrics] = {}
         self.part_iou: dict[str, dict[int, float]] = {}

@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchmetrics.detection import MeanAveragePrecision
 
 from modules.metrics.box_ap import BoxAP
 
@@ -46,3 +48,22 @@ def test_nothing_to_find_is_minus_one() -> None:
     assert metric.compute()["AP"] == -1
     metric.update("a", truth(), found())
     assert metric.compute()["AP50"] == -1
+
+
+def test_equals_torchmetrics() -> None:
+    rng, metric, oracle = np.random.default_rng(0), BoxAP(), MeanAveragePrecision()
+    for key in "abcdefgh":
+        corners = torch.from_numpy(rng.uniform(0, 60, (6, 2))).float()
+        boxes = torch.cat([corners, corners + torch.from_numpy(rng.uniform(5, 120, (6, 2)))], 1)
+        labels = torch.from_numpy(rng.integers(0, 3, 6))
+        target = {"boxes": boxes.float(), "labels": labels, "iscrowd": (labels == 1).long()}
+        moved = boxes + torch.from_numpy(rng.normal(0, 4, (6, 4)))
+        scores = torch.from_numpy(rng.permutation(6) / 7).float()
+        results = {"boxes": moved.float(), "labels": labels.roll(1), "scores": scores}
+        results["labels"][:4] = labels[:4]
+        metric.update(key, target, results)
+        oracle.update([results], [target])
+    values, expected = metric.compute(), oracle.compute()
+    assert 0.1 < values["AP"] < 0.9
+    assert values["AP"] == pytest.approx(float(expected["map"]), abs=1e-6)
+    assert values["AP50"] == pytest.approx(float(expected["map_50"]), abs=1e-6)

@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor, distributed, multiprocessing
 
-from modules.metrics.coco_ap import AveragePrecision, CocoMaskAP, MaskMetrics
-from modules.metrics.coco_matching import FOUND, MAX_DETECTIONS, match
+from modules.metrics.coco_ap import AveragePrecision, CocoAP, MaskMetrics
+from modules.metrics.coco_matching import FOUND, MAX_DETECTIONS, Instances, match
 
 SIDE = 160
 Scene = list[tuple[dict[str, Tensor], dict[str, Tensor]]]
@@ -105,7 +105,7 @@ def by_pycocotools(images: Scene) -> COCOeval:
 
 
 def measured(images: Scene, names: tuple[str, ...] = ("",)) -> dict[str, MaskMetrics]:
-    metric = CocoMaskAP(names)
+    metric = CocoAP(names)
     for index, (target, detections) in enumerate(images):
         metric.update(str(index), target, dict.fromkeys(names, detections))
     return metric.compute()
@@ -139,7 +139,8 @@ def test_at_most_100_detections_of_a_category_but_more_in_all() -> None:
         "masks": stacked([rectangle(*rng.integers(0, 40, 2), 40, 40) for _ in range(2 * count)]),
     }
     target = {"labels": torch.tensor([1, 1]), "masks": found["masks"][:2]}
-    table = match(target, found)
+    sides = (Instances.of_tensors(side, "segm") for side in (target, found))
+    table = match(*sides)
     assert np.unique(table["label"], return_counts=True)[1].tolist() == [MAX_DETECTIONS] * 2
     assert table.dtype == FOUND
     assert (np.diff(table["score"]) <= 0).all()
@@ -168,12 +169,12 @@ def test_nothing_found_is_zero_and_no_truth_is_minus_one() -> None:
     assert measured(images)[""].summary() == AveragePrecision(0, 0, 0, 0, 0, 0)
     images = [({"labels": nothing["labels"], "masks": stacked([])}, f) for _, f in scene(0)]
     assert measured(images)[""].summary() == AveragePrecision()
-    assert CocoMaskAP(("",)).compute()[""].summary() == AveragePrecision()
+    assert CocoAP(("",)).compute()[""].summary() == AveragePrecision()
 
 
 def test_images_come_in_any_order_and_once() -> None:
     images = scene(4, tied=True)
-    metric = CocoMaskAP(("",))
+    metric = CocoAP(("",))
     for index in (5, 1, 3, 0, 4, 2, 3):
         metric.update(str(index), images[index][0], {"": images[index][1]})
     assert metric.compute() == measured(images)
@@ -183,7 +184,7 @@ def _rank(rank: int, world_size: int, port: int, folder: Path) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", rank=rank, world_size=world_size)
-    metric = CocoMaskAP(("", "again"))
+    metric = CocoAP(("", "again"))
     images = scene(5, tied=True)
     for index in {*range(rank, len(images), world_size), 0}:  # image 0 on every rank
         metric.update(str(index), images[index][0], dict.fromkeys(metric.names, images[index][1]))

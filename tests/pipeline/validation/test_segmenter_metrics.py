@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.masks.part_labels import ImageParts, PartInstance, encode_mask
-from modules.metrics.coco_ap import CocoMaskAP
+from modules.metrics.coco_ap import CocoAP
 from pipeline.cli import main
 from pipeline.labelling.quality import pseudo_label_miou
 from pipeline.validation.category_tables import object_rows, part_rows
@@ -179,7 +179,7 @@ def test_miou_is_that_of_the_pseudo_labels() -> None:
 
 
 def test_rows_of_parts_and_objects() -> None:
-    metric, whole = CocoMaskAP(SUFFIXES), SegmenterMetrics()
+    metric, whole = CocoAP(SUFFIXES), SegmenterMetrics()
     for batch, found in batches():
         for i, key in enumerate(batch["key"]):
             metric.update(key, batch["target"][i], {s: found[s][i] for s in SUFFIXES})
