@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from modules.metrics.part_iou import iou_by_part
 from pipeline.label_report.compare import LabelComparison
 from pipeline.label_report.scan import LabelTotals
 
@@ -56,13 +57,8 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _iou(comparison: LabelComparison, threshold: int) -> np.ndarray:
     """IoU by part id, NaN for parts that people did not mark."""
-    overlap = comparison.overlap[threshold]
-    union = comparison.predicted[threshold] + comparison.actual - overlap
-    iou = np.full(len(union), np.nan)
-    marked = comparison.actual > 0
-    iou[marked] = overlap[marked] / union[marked]
-    iou[0] = np.nan
-    return iou
+    counts = comparison.overlap[threshold], comparison.predicted[threshold], comparison.actual
+    return iou_by_part(*counts)
 
 
 def _thresholds(totals: LabelTotals, comparison: LabelComparison) -> list[dict[str, Any]]:

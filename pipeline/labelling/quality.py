@@ -17,6 +17,7 @@ from datamodules.files.errors import UserError
 from datamodules.labels.pseudo_labels import read_labels
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
+from modules.metrics.part_iou import iou_by_part, pixel_counts
 from pipeline.runs.error_exit import error_exit
 
 
@@ -44,21 +45,18 @@ def pseudo_label_miou(
     row_of = {row.key: row for row in labels}
     relations = tuple(inclusions)
     size = 1 + max((part.part for row in truth for part in row.instances), default=0)
-    overlap, predicted, actual = (np.zeros(size, np.int64) for _ in range(3))
+    counts = np.zeros((3, size), np.int64)
     for image in truth:
         if image.key not in row_of:
             raise UserError(f"{image.key} has no pseudo label: run make stage2-pseudolabels")
         target = composite(image, relations)
         guess = _composite(row_of[image.key], image, relations, min_score)
         guess[guess >= size] = 0  # a class that the truth never shows is not averaged over
-        overlap += np.bincount(target[guess == target], minlength=size)
-        predicted += np.bincount(guess.ravel(), minlength=size)
-        actual += np.bincount(target.ravel(), minlength=size)
-    present = np.flatnonzero(actual[1:]) + 1
-    if not len(present):
+        counts += pixel_counts(target, guess, size)
+    iou = iou_by_part(*counts)
+    if np.isnan(iou).all():
         raise UserError("the truth shows no part, so there is nothing to compare with")
-    union = predicted[present] + actual[present] - overlap[present]
-    return float(np.mean(overlap[present] / union))
+    return float(np.nanmean(iou))
 
 
 def _composite(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from modules.metrics.all_ranks import from_all_ranks
+from modules.metrics.part_iou import iou_by_part, pixel_counts
 
 # Of one image: part id, pixels that both maps give it, that the guess does, that the truth does.
 Counts = np.ndarray
@@ -38,11 +39,8 @@ class CompositeIoU:
         self.images[key] = {name: self._counts(truth, guesses[name]) for name in self.names}
 
     def _counts(self, truth: np.ndarray, guess: np.ndarray) -> Counts:
-        columns = [
-            np.bincount(ids.ravel(), minlength=self.size)
-            for ids in (truth[truth == guess], guess, truth)
-        ]
-        table = np.stack([np.arange(self.size), *columns], axis=1)[1:]
+        counts = pixel_counts(truth, guess, self.size)
+        table = np.stack([np.arange(self.size), *counts], axis=1)[1:]
         return table[table[:, 1:].any(axis=1)].astype(np.int32)  # a few parts of thousands
 
     def compute(self) -> dict[str, dict[int, float]]:
@@ -61,9 +59,8 @@ class CompositeIoU:
                 part = counts[name][:, 0]
                 for total, column in zip((overlap, guessed, true), counts[name].T[1:], strict=True):
                     total[part] += column
-            present = np.flatnonzero(true)
-            iou = overlap[present] / (guessed + true - overlap)[present]
-            result[name] = dict(zip(present.tolist(), iou.tolist(), strict=True))
+            iou = iou_by_part(overlap, guessed, true)
+            result[name] = {int(part): float(iou[part]) for part in np.flatnonzero(true)}
         return result
 
 
