@@ -1,28 +1,14 @@
 """Checks every object category of a data set, in parallel."""
 
-import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from datamodules.annotations.files import read_discarded
 from datamodules.annotations.problems import Problem
 from datamodules.annotations.reports import ObjectJob, ObjectReport, report_object
-from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.errors import MissingInputError
 from datamodules.images.imagenet_folder import list_objects
+from pipeline.runs.process_map import work_through
 
 
 def survey(
@@ -73,7 +59,8 @@ def survey(
         )
         for name in sorted(files | {file.stem for file in (pinpp / "including").glob("*.txt")})
     ]
-    reports = _run(jobs, workers if workers is not None else len(os.sched_getaffinity(0)))
+    processes = workers if workers is not None else len(os.sched_getaffinity(0))
+    reports = list(work_through(report_object, jobs, processes, "Checking"))
     if known_parts is None:
         reports += [
             ObjectReport(name, (_without_annotations(pinpp, imagenet, name),))
@@ -98,41 +85,3 @@ def _discarded(pinpp: Path) -> tuple[dict[str, frozenset[str]], Problem | None]:
 def _without_annotations(pinpp: Path, imagenet: Path, name: str) -> Problem:
     message = f"there is no {pinpp / 'json' / f'{name}.json'}"
     return Problem("object_without_annotations", str(imagenet / "train" / name), "", message)
-
-
-def _run(jobs: Sequence[ObjectJob], workers: int) -> list[ObjectReport]:
-    # fresh interpreters: a fork would copy whatever threads run here
-    context = multiprocessing.get_context("spawn")
-    parallel = workers > 1 and len(jobs) > 1
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context) if parallel else nullcontext()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("files, {task.fields[masks]:,} masks"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    reports: list[ObjectReport] = []
-    try:
-        with pool as executor, Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task("checking", total=len(jobs), masks=0)
-            if executor is None:
-                stream: Iterator[ObjectReport] = map(report_object, jobs)
-            else:
-                futures = [executor.submit(report_object, job) for job in jobs]
-                stream = (future.result() for future in as_completed(futures))
-            masks = 0
-            try:
-                for report in stream:
-                    reports.append(report)
-                    masks += sum(report.masks_per_image)
-                    progress.update(task, advance=1, masks=masks)
-            finally:
-                if executor is not None:
-                    executor.shutdown(wait=False, cancel_futures=True)
-    except BrokenProcessPool:
-        raise UserError(
-            "a checking process was killed, most likely for memory: give fewer --workers"
-        ) from None
-    return reports
