@@ -34,6 +34,7 @@ from datamodules.robustness import RobustnessDataModule
 from modules.attacks.threats import PYAUTOATTACK_NORMS, AutoAttack
 from modules.robustness_evaluator import RobustnessEvaluator
 from pipeline.evaluation.robustness_records import RobustnessRecords
+from pipeline.evaluation.summaries import RobustnessSummary
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data" / "cifar_check"
 EXAMPLE = Path(pyautoattack.__path__[0]) / "examples" / "model_test.pt"
@@ -181,7 +182,7 @@ def measure(model: str, data: Path, options: argparse.Namespace) -> dict[str, An
         "equal": equal and len(rows) == len(calls.predictions),
         "direct": calls.seconds,
         "evaluation": seconds,
-        "broken_by": json.loads((run / "summary.json").read_text())["threats"][0]["broken_by"],
+        "broken_by": RobustnessSummary.read(run).threats[0].broken_by,
     }
 
 

@@ -1,12 +1,11 @@
 """Builds the report: one HTML file that needs nothing but itself, and its tables as files."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from datamodules.files.atomic_files import write_text
-from datamodules.files.errors import MissingInputError
 from pipeline.drawing.charts import svg_uri
 from pipeline.drawing.pages import render_page
 from pipeline.export.inference_cost import inference_cost
@@ -14,51 +13,20 @@ from pipeline.report import generalisation_tables as general
 from pipeline.report import result_charts
 from pipeline.report import robustness_tables as robust
 from pipeline.report.cells import Table
-from pipeline.report.curves import draw_curves, read_curves
-from pipeline.report.evaluations import (
-    Evaluation,
-    alignment_plots,
-    evaluation_folders,
-    read_alignment,
-    read_evaluation,
-)
+from pipeline.report.curves import draw_curves
 from pipeline.report.exports import download_links, write_tables
-from pipeline.report.facts import StageFacts, label_facts, stage_facts
 from pipeline.report.pictures import example_gallery, mask_gallery
-from pipeline.report.segmenter import category_results, segmenter_rows, segmenter_table
+from pipeline.report.reading.curves import read_curves
+from pipeline.report.reading.evaluations import Evaluation, alignment_plots
+from pipeline.report.reading.runs import Runs, data_arguments, read_runs
+from pipeline.report.reading.segmenter import segmenter_rows
+from pipeline.report.segmenter import category_results, segmenter_table
 from pipeline.runs.error_exit import error_exit
-from pipeline.runs.manifest import Manifest
-
-SEGMENTER, LABELS = "stage1_segmenter", "stage2_pseudolabels"
-COMMANDS = {SEGMENTER: "make stage1-segmenter", LABELS: "make stage2-pseudolabels"}
 
 
-def _find_stages(runs: Path, models: Sequence[str]) -> list[Path]:
-    """Run folders in the order of the flow; of stage 3 the named models, or all of them."""
-    found = [path for path in sorted(runs.glob("stage[123]_*")) if path.is_dir()]
-    return [
-        path
-        for path in found
-        if not models or not path.name.startswith("stage3_") or path.name in models
-    ]
-
-
-def _evaluated(runs: Path, models: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Evaluated models' folders in the order asked for, and what is missing in words."""
-    folders = {path.name: path for path in evaluation_folders(runs)}
-    if not models:
-        missing = [] if folders else ["no model evaluated: not run, make evaluate"]
-        return list(folders.values()), missing
-    wanted = dict.fromkeys(models)
-    missing = [
-        f"{model}: not run, make evaluate MODEL={model}" for model in wanted if model not in folders
-    ]
-    return [folders[model] for model in wanted if model in folders], missing
-
-
-def _curves(stages: Sequence[Path]) -> list[dict[str, str]]:
+def _curves(folders: Sequence[Path]) -> list[dict[str, str]]:
     drawn = []
-    for run in stages:
+    for run in folders:
         # an AP of -1 throughout had nothing to measure
         curves = {tag: c for tag, c in read_curves(run).items() if (c.values != -1).any()}
         if curves:
@@ -66,30 +34,16 @@ def _curves(stages: Sequence[Path]) -> list[dict[str, str]]:
     return drawn
 
 
-def _data_arguments(run: Path) -> Mapping[str, Any]:
-    """Arguments of the data that a stage was run with; empty where unknown."""
-    manifest = Manifest.find(run)
-    return manifest.data_arguments if manifest else {}
-
-
 def _cost(run: Path, evaluation: Path) -> tuple[int, int] | None:
     """Parameters and FLOPs of a run's model at the size it was evaluated at; None if unknown."""
-    size = _data_arguments(evaluation).get("image_size")
+    size = data_arguments(evaluation).get("image_size")
     return inference_cost(run, size) if size and (run / "export").is_dir() else None
 
 
-def _used_threshold(runs: Path) -> float:
-    """Least score of the pseudo parts that stage 3 learnt from."""
-    used = (_data_arguments(run).get("score_threshold") for run in sorted(runs.glob("stage3_*")))
-    return float(next((value for value in used if value is not None), 0.0))
-
-
-def _tables(
-    runs: Path, evaluations: list[Evaluation], segmenter: dict[str, float]
-) -> dict[str, Any]:
+def _tables(runs: Runs) -> dict[str, Any]:
     """Every table of the page by the name that the template uses; some are lists."""
-    costs = {one.name: _cost(runs / one.name, one.folder) for one in evaluations}
-    on_val = bool(_data_arguments(runs / SEGMENTER).get("pinpp_val"))
+    evaluations = runs.evaluations
+    costs = {one.name: _cost(runs.folder / one.name, one.folder) for one in evaluations}
     return {
         "results": robust.result_table(evaluations),
         "attacks": robust.broken_table(evaluations),
@@ -101,10 +55,10 @@ def _tables(
         "experiments": general.experiment_table(evaluations),
         "bias": general.bias_table(evaluations),
         "subsets": general.subset_tables(evaluations),
-        "humans": general.human_table(evaluations, read_alignment(runs, evaluations)),
-        "detection": general.detection_table(runs),
-        "segmenter": segmenter_table(segmenter, on_val),
-        "categories": category_results(runs / SEGMENTER),
+        "humans": general.human_table(evaluations, runs.alignment),
+        "detection": general.detection_table(runs.detectors),
+        "segmenter": segmenter_table(runs.segmenter_metrics, runs.measured_on_val),
+        "categories": category_results(runs.segmenter),
     }
 
 
@@ -155,57 +109,44 @@ def build_report(
         MissingInputError: If the runs folder is missing.
         UserError: If a file of a run is damaged.
     """
-    if not runs.is_dir():
-        raise MissingInputError(
-            f"{runs} is not a folder: run make demo, or set RUNS to the folder of your runs"
-        )
-    stages = _find_stages(runs, models)
-    folders, not_evaluated = _evaluated(runs, models)
-    evaluations = [read_evaluation(folder) for folder in folders]
-    facts = [stage_facts(run, run.relative_to(runs).as_posix()) for run in [*stages, *folders]]
-    names = [run.name for run in stages]
-    missing = [f"{name}: not run, {cmd}" for name, cmd in COMMANDS.items() if name not in names]
-    if not any(name.startswith("stage3_") for name in names):
-        missing.append("stage3: not run, make stage3-mpm")
+    content = read_runs(runs, models)
     if score_threshold is None:
-        score_threshold = _used_threshold(runs)
-    stage1 = _data_arguments(runs / SEGMENTER)
-    vocabularies = [runs / name / "vocabulary.json" for name in (LABELS, SEGMENTER)]
-    seed = int(stage1.get("seed") or 0)
+        score_threshold = content.score_threshold
     gallery, gallery_note = mask_gallery(
-        vocabularies, runs / LABELS, imagenet, pinpp, score_threshold, seed
+        [run / "vocabulary.json" for run in (content.pseudo_labels, content.segmenter)],
+        content.pseudo_labels,
+        imagenet,
+        pinpp,
+        score_threshold,
+        int(content.segmenter_data.get("seed") or 0),
     )
-    metrics = _metrics(facts)
-    tables = _tables(runs, evaluations, metrics)
+    evaluations = content.evaluations
+    tables = _tables(content)
     page = render_page(
         "report.html.j2",
         "pipeline.report",
         runs=str(runs),
-        stages=facts,
-        missing=missing,
-        not_evaluated=not_evaluated,
+        stages=content.facts,
+        missing=content.missing,
+        not_evaluated=content.not_evaluated,
         warnings=[f"{one.name}: {line}" for one in evaluations for line in one.warnings],
         tables=tables,
         charts=_charts(tables, evaluations),
         downloads=download_links,
         human_plots={title: svg_uri(svg) for title, svg in alignment_plots(runs).items()},
-        ap=segmenter_rows(metrics),
-        ap_on_val=bool(stage1.get("pinpp_val")),
-        labels=label_facts(runs / LABELS),
+        ap=segmenter_rows(content.segmenter_metrics),
+        ap_on_val=content.measured_on_val,
+        labels=content.labels,
         gallery=gallery,
         gallery_note=gallery_note,
         score_threshold=score_threshold,
         examples=example_gallery(runs, evaluations),
-        curves=_curves([*stages, *folders]),
+        curves=_curves([*content.stages, *(one.folder for one in evaluations)]),
     )
     out = out or runs / "report" / "index.html"
     write_tables(_flat(tables), out.parent / "tables")
     write_text(out, page)
     return out
-
-
-def _metrics(facts: Sequence[StageFacts]) -> dict[str, float]:
-    return next((one.metrics for one in facts if one.name == SEGMENTER), {})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from datamodules.corruptions import CORRUPTIONS, SEVERITIES
 from datamodules.evaluation.corruption_errors import mean_corruption_error
@@ -10,7 +9,7 @@ from datamodules.evaluation.human_stimuli import EXPERIMENTS
 from pipeline import published
 from pipeline.evaluation.summaries import AlignmentRow, BoxPrecision, DetectionResults
 from pipeline.report.cells import Cell, Column, Row, Table, published_row
-from pipeline.report.evaluations import Evaluation, threat_title
+from pipeline.report.reading.evaluations import Evaluation, threat_title
 
 SHIFTS = {"imagenet_a_plus": "A-Plus", "sketch": "Sketch", "stylized": "Stylized", "din": "DIN"}
 SOURCE = f"{published.SCALE_NOTE} ({published.PAPER}, "
@@ -199,18 +198,13 @@ def human_table(evaluations: Sequence[Evaluation], alignment: Mapping[str, Align
     return Table("table_s4", title, caption, columns, tuple(rows), source, of="decisions")
 
 
-def detection_table(runs: Path) -> Table:
-    """Detectors from exported backbones, attacked or not (Table S5).
-
-    Raises:
-        UserError: If a summary is damaged.
-    """
+def detection_table(detectors: Mapping[str, DetectionResults]) -> Table:
+    """Detectors from exported backbones, attacked or not (Table S5), by name of the run folder."""
     rows = []
     kinds = [(attack, key) for attack in ("clean", "A_cls", "A_reg") for key in ("AP", "AP50")]
-    for path in sorted(runs.glob("*/test/summary.json")):
-        precisions = DetectionResults.read(path.parent).precisions
-        cells = tuple(_precision(precisions.get(attack), attack, key) for attack, key in kinds)
-        rows.append(Row(path.parent.parent.name, "", cells))
+    for name, results in detectors.items():
+        cells = (_precision(results.precisions.get(attack), attack, key) for attack, key in kinds)
+        rows.append(Row(name, "", tuple(cells)))
     if not rows:
         reason = Cell(note="not run: make downstream-detection")
         rows.append(Row("no detector", "", tuple(reason for _ in kinds)))

@@ -12,9 +12,9 @@ from pipeline.drawing.pages import data_uri
 from pipeline.drawing.palette import part_colours
 from pipeline.drawing.part_overlays import legend_of, show_parts
 from pipeline.drawing.samples import pick_samples
-from pipeline.report.evaluations import Evaluation
-from pipeline.report.examples import ExamplePair, read_examples
 from pipeline.report.part_maps import find_model, find_vocabulary, predict_parts
+from pipeline.report.reading.evaluations import Evaluation
+from pipeline.report.reading.examples import ExamplePair, read_examples
 
 GALLERY_SIDE = 288  # pixels
 EXAMPLE_SIDE = 160  # pixels

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pipeline.drawing.charts import svg_drawing
 from pipeline.drawing.palette import GREY, SERIES
 from pipeline.report.cells import Cell, Table
-from pipeline.report.evaluations import NORMS, Evaluation, ThreatResult
+from pipeline.report.reading.evaluations import NORMS, Evaluation, ThreatResult
 
 MARKERS = "osD^vP*X"
 LINES = ("-", "--", ":", "-.")

@@ -5,7 +5,7 @@ from itertools import chain
 
 from pipeline import published
 from pipeline.report.cells import Cell, Column, Row, Table, published_row
-from pipeline.report.evaluations import Evaluation, threat_title
+from pipeline.report.reading.evaluations import Evaluation, threat_title
 
 CLEAN = "clean"
 LINF = threat_title("AutoAttack", "linf", 4 / 255)

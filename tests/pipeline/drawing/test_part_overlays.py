@@ -18,7 +18,7 @@ from pipeline.drawing.part_overlays import (
     show_parts,
     write_overview,
 )
-from pipeline.report.examples import amplified_difference
+from pipeline.report.reading.examples import amplified_difference
 
 # Machado et al. 2009, severity 1, on linear RGB
 DEUTERANOPIA = np.array(

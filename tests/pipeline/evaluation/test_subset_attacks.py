@@ -10,8 +10,8 @@ import pytest
 
 from datamodules.images.imagenet_folder import list_objects
 from pipeline.cli import main
-from pipeline.report.evaluations import read_evaluation
 from pipeline.report.generalisation_tables import subset_tables
+from pipeline.report.reading.evaluations import read_evaluation
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.commands import PROJECT, stage_args
 

@@ -10,12 +10,13 @@ from datamodules.images.imagenet_folder import list_images
 from pipeline import published
 from pipeline.report.build import build_report, main
 from pipeline.report.cells import Cell
-from pipeline.report.curves import draw_curves, group_curves, read_curves
-from pipeline.report.evaluations import read_evaluation
-from pipeline.report.examples import read_examples
-from pipeline.report.facts import label_facts, stage_facts
+from pipeline.report.curves import draw_curves, group_curves
+from pipeline.report.reading.curves import read_curves
+from pipeline.report.reading.evaluations import read_evaluation
+from pipeline.report.reading.examples import read_examples
+from pipeline.report.reading.facts import label_facts, stage_facts
+from pipeline.report.reading.segmenter import category_tables, segmenter_rows
 from pipeline.report.robustness_tables import result_table
-from pipeline.report.segmenter import category_tables, segmenter_rows
 from tests.pipeline.report.report_runs import write_events, write_runs
 
 AUTOATTACK = "AutoAttack l∞ 4/255"

@@ -24,12 +24,13 @@ from pipeline.report import generalisation_tables as general
 from pipeline.report import robustness_tables as robust
 from pipeline.report.build import build_report
 from pipeline.report.cells import Cell, Column, Row, Table, mark, published_row
-from pipeline.report.evaluations import (
+from pipeline.report.exports import DASH, FORMATS, to_csv, to_latex, to_markdown
+from pipeline.report.reading.evaluations import (
     Evaluation,
     evaluation_folders,
     read_evaluation,
 )
-from pipeline.report.exports import DASH, FORMATS, to_csv, to_latex, to_markdown
+from pipeline.report.reading.runs import read_runs
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.report.report_runs import (
     summary_of,
@@ -225,11 +226,10 @@ def test_a_subset_in_the_place_of_all_classes_is_said(tmp_path: Path) -> None:
 
 
 def test_people_and_detectors(tmp_path: Path) -> None:
-    assert general.detection_table(tmp_path).notes == {"a": "not run: make downstream-detection"}
+    assert general.detection_table({}).notes == {"a": "not run: make downstream-detection"}
     precisions = {"clean": BoxPrecision(0.1234, 0.25), "A_cls": BoxPrecision(-1.0, -1.0)}
-    run = tmp_path / "downstream_detection_random" / "test"
-    DetectionResults(precisions, 8).write(run)
-    row = general.detection_table(tmp_path).measured[0]
+    DetectionResults(precisions, 8).write(tmp_path / "downstream_detection_random" / "test")
+    row = general.detection_table(read_runs(tmp_path).detectors).measured[0]
     assert row.name == "downstream_detection_random"
     assert row.cells[0] == Cell(pytest.approx(12.34))
     assert [cell.note for cell in row.cells[2:] if cell] == ["A_cls: not measured"] * 2 + [
