@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := $(BIN)/python -m pipeline
 
-# A bare name is a file of the stage's folder, anything with a slash a path; later ones overlay.
-config = $(foreach c,$(or $(CONFIG),$(2)),-c $(if $(findstring /,$c),$c,configs/$(1)/$c.yaml))
+# Names of configurations (a stage's own, or a path); later ones overlay.
+config = $(foreach c,$(or $(CONFIG),$(1)),-c $c)
 folder = --trainer.default_root_dir=$(RUNS)/$(or $(NAME),$(1))
 data = --data.init_args.imagenet=$(IMAGENET) --data.init_args.pinpp=$(PINPP)
-generalise = $(RUN) generalisation test $(call config,generalisation,imagenet) $(data) \
+generalise = $(RUN) generalisation test $(call config,imagenet) $(data) \
   --model.init_args.model=$(MODEL) \
   $(if $(PINPP_VAL),--data.init_args.sources.background.init_args.annotations=$(PINPP_VAL)) \
   --trainer.default_root_dir=$(RUNS)/evaluate/$(notdir $(MODEL:%/=%))/generalisation
@@ -51,7 +51,7 @@ help:
 	@echo
 	@echo "IMAGENET=  folder with train/ and val/     PINPP=  folder with json/ and including/"
 	@echo "PINPP_VAL= annotations of val images       RUNS=   where outputs go (runs)"
-	@echo "CONFIG=    configs/STAGE/NAME.yaml or a path; every stage has small; 'small sv1' overlays"
+	@echo "CONFIG=    NAME of configs/STAGE/NAME.yaml or a path; all have small; 'small sv1' overlays"
 	@echo "SPLIT=     split file of PINPP            TRUTH=  annotations for label-report"
 	@echo "UNFILTERED= run folder of labels made without the category filter, for label-report"
 	@echo "DATA=      of make study: part_shapes, or a folder with imagenet/ and pinpp/"
@@ -72,7 +72,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
-	$(BIN)/python -m pipeline.demo --runs $(RUNS)/demo $(ARGS)
+	$(RUN) demo --runs $(RUNS)/demo $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
@@ -84,50 +84,50 @@ lint: $(READY)
 
 check-data: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(BIN)/python -m pipeline.annotations.check_data --imagenet $(IMAGENET) --pinpp $(PINPP) \
-	  $(if $(PINPP_VAL),--pinpp-val $(PINPP_VAL)) $(ARGS)
+	$(RUN) check_data --imagenet $(IMAGENET) --pinpp $(PINPP) \
+	  $(if $(PINPP_VAL),--pinpp_val $(PINPP_VAL)) $(ARGS)
 
 data-statistics: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(BIN)/python -m pipeline.annotations.statistics --imagenet $(IMAGENET) --pinpp $(PINPP) \
+	$(RUN) data_statistics --imagenet $(IMAGENET) --pinpp $(PINPP) \
 	  --out $(RUNS)/$(or $(NAME),data_statistics) $(ARGS)
 
 stage1-segmenter: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(RUN) stage1_segmenter fit $(call config,stage1_segmenter,pinpp_swin_b) $(data) \
+	$(RUN) stage1_segmenter fit $(call config,pinpp_swin_b) $(data) \
 	  $(if $(PINPP_VAL),--data.init_args.pinpp_val=$(PINPP_VAL)) \
 	  $(call folder,stage1_segmenter) $(ARGS)
 
 stage2-pseudolabels: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(RUN) stage2_pseudolabels predict $(call config,stage2_pseudolabels,pinpp_swin_b) $(data) \
+	$(RUN) stage2_pseudolabels predict $(call config,pinpp_swin_b) $(data) \
 	  --model.init_args.segmenter=$(RUNS)/stage1_segmenter $(call folder,stage2_pseudolabels) $(ARGS)
 
 label-report: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(BIN)/python -m pipeline.label_report --labels $(RUNS)/stage2_pseudolabels \
+	$(RUN) label_report --labels $(RUNS)/stage2_pseudolabels \
 	  --imagenet $(IMAGENET) --pinpp $(PINPP) $(if $(SPLIT),--split $(SPLIT)) \
 	  $(if $(TRUTH),--truth $(TRUTH)) $(if $(UNFILTERED),--unfiltered $(RUNS)/$(UNFILTERED)) \
 	  --out $(RUNS)/label_report $(ARGS)
 
 export-labels: $(READY)
 	$(call need,OUT)
-	$(BIN)/python -m pipeline.labelling.export_labels --labels $(RUNS)/$(or $(NAME),stage2_pseudolabels) \
+	$(RUN) export_labels --labels $(RUNS)/$(or $(NAME),stage2_pseudolabels) \
 	  --format $(or $(FORMAT),coco) --out $(OUT) $(if $(IMAGENET),--imagenet $(IMAGENET)) \
 	  $(if $(PINPP),--pinpp $(PINPP)) $(ARGS)
 
 import-labels: $(READY)
 	$(call need,IMAGENET PINPP SOURCE)
-	$(BIN)/python -m pipeline.labelling.import_labels --format $(or $(FORMAT),coco) --source $(SOURCE) \
+	$(RUN) import_labels --format $(or $(FORMAT),coco) --source $(SOURCE) \
 	  --out $(RUNS)/$(or $(NAME),stage2_pseudolabels) --imagenet $(IMAGENET) --pinpp $(PINPP) $(ARGS)
 
 stage3-mpm: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(RUN) stage3_mpm fit $(call config,stage3_mpm,resnet50_gelu_at) $(data) \
+	$(RUN) stage3_mpm fit $(call config,resnet50_gelu_at) $(data) \
 	  --data.init_args.labels=$(RUNS)/stage2_pseudolabels $(call folder,stage3_mpm) $(ARGS)
 
 export-model: $(READY)
-	$(BIN)/python -m pipeline.export.export_model --model $(MODEL) \
+	$(RUN) export_model --model $(MODEL) \
 	  --out $(or $(OUT),$(RUNS)/export/$(notdir $(MODEL:%/=%))) $(ARGS)
 
 # Attacks first, then everything that is measured without one, where there is a configuration.
@@ -135,7 +135,7 @@ export-model: $(READY)
 SUBSET ?= $(filter pin11 pin125,$(CONFIG))
 evaluate: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(RUN) evaluate test $(call config,evaluate,imagenet $(filter pin11 pin125,$(SUBSET))) $(data) \
+	$(RUN) evaluate test $(call config,imagenet $(filter pin11 pin125,$(SUBSET))) $(data) \
 	  --model.init_args.model=$(MODEL) $(if $(SUBSET),--data.init_args.subset=$(SUBSET)) \
 	  $(if $(SUBSETS),--data.init_args.subsets=$(SUBSETS)) \
 	  $(if $(PINPP_VAL),--data.init_args.part_annotations=$(PINPP_VAL)) \
@@ -148,47 +148,47 @@ generalisation: $(READY)
 
 compare: $(READY)
 	$(call need,A B)
-	$(BIN)/python -m pipeline.evaluation.compare_outcomes --a $(A) --b $(B) $(ARGS)
+	$(RUN) compare --a $(A) --b $(B) $(ARGS)
 
 human-alignment: $(READY)
 	$(call need,HUMANS)
-	$(BIN)/python -m pipeline.evaluation.human_alignment --humans $(HUMANS) \
+	$(RUN) human_alignment --humans $(HUMANS) \
 	  --model $(RUNS)/evaluate/$(notdir $(MODEL:%/=%)) --out $(RUNS)/human_alignment $(ARGS)
 
 downstream-detection: $(READY)
 	$(call need,COCO)
-	$(RUN) downstream_detection fit $(call config,downstream_detection,coco) \
+	$(RUN) downstream_detection fit $(call config,coco) \
 	  --data.init_args.coco=$(COCO) $(if $(MODEL),--model.init_args.backbone=$(MODEL)) \
 	  $(call folder,downstream_detection) $(ARGS)
-	$(RUN) downstream_detection test $(call config,downstream_detection,coco) \
+	$(RUN) downstream_detection test $(call config,coco) \
 	  --data.init_args.coco=$(COCO) \
 	  --model.init_args.weights=$(RUNS)/$(or $(NAME),downstream_detection) \
 	  --trainer.default_root_dir=$(RUNS)/$(or $(NAME),downstream_detection)/test $(ARGS)
 
 report: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(BIN)/python -m pipeline.report --runs $(RUNS) --imagenet $(IMAGENET) --pinpp $(PINPP) \
-	  $(if $(filter command line,$(origin MODEL)),--model $(notdir $(MODEL:%/=%))) $(ARGS)
+	$(RUN) report --runs $(RUNS) --imagenet $(IMAGENET) --pinpp $(PINPP) \
+	  $(if $(filter command line,$(origin MODEL)),--models+ $(MODEL:%/=%)) $(ARGS)
 
 resize-images: $(READY)
 	$(call need,IMAGENET)
-	$(BIN)/python -m pipeline.annotations.resize_images --imagenet $(IMAGENET) \
+	$(RUN) resize_images --imagenet $(IMAGENET) \
 	  --out $(RUNS)/$(or $(NAME),resized) $(ARGS)
 
 tiny-imagenet: $(READY)
 	$(call need,IMAGENET PINPP TINY)
-	$(BIN)/python -m pipeline.annotations.tiny_imagenet --imagenet $(IMAGENET) --pinpp $(PINPP) --tiny $(TINY) \
+	$(RUN) tiny_imagenet --imagenet $(IMAGENET) --pinpp $(PINPP) --tiny $(TINY) \
 	  --out $(RUNS)/$(or $(NAME),t_pinpp) $(ARGS)
 
 estimate: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(BIN)/python -m pipeline.estimate $(if $(DEVICES),--devices $(DEVICES)) \
-	  stage3_mpm fit $(call config,stage3_mpm,resnet50_gelu_at) $(data) \
+	$(RUN) estimate $(if $(DEVICES),--devices $(DEVICES)) \
+	  stage3_mpm fit $(call config,resnet50_gelu_at) $(data) \
 	  --data.init_args.labels=$(RUNS)/stage2_pseudolabels $(ARGS)
 
 study: $(READY)
-	$(BIN)/python -m pipeline.study --data $(or $(DATA),part_shapes) --out $(RUNS)/study \
-	  --write-docs $(ARGS)
+	$(RUN) study --data $(or $(DATA),part_shapes) --out $(RUNS)/study \
+	  --write_docs=true $(ARGS)
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,16 +1,18 @@
 """One command line for all stages, on Lightning's CLI."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from datamodules.files.errors import MissingInputError, UserError
 from pipeline import named_classes  # noqa: F401
+from pipeline.configs import resolve_configs
 from pipeline.labelling.progress import LabelProgressBar
 from pipeline.labelling.shard_callback import closes_run
 from pipeline.runs.manifest import Manifest, mark_complete, require_complete
@@ -30,10 +32,10 @@ class PipelineCLI(LightningCLI):
 
     Args:
         stage: a row of the table of stages.
-        args: arguments of the subcommand, such as `["fit", "-c", "small.yaml"]`.
+        args: arguments of the subcommand, such as `["fit", "-c", "small"]`.
     """
 
-    def __init__(self, stage: Stage, args: ArgsType = None) -> None:
+    def __init__(self, stage: Stage, args: Sequence[str]) -> None:
         self.stage = stage
         files = [str(CONFIGS / "base.yaml"), str(stage.configs / "defaults.yaml")]
         default = {"default_config_files": files}
@@ -45,8 +47,11 @@ class PipelineCLI(LightningCLI):
             auto_configure_optimizers=False,
             save_config_callback=StageOutputs,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs=dict.fromkeys(("fit", "validate", "test", "predict"), default),
-            args=args,
+            parser_kwargs={
+                "prog": f"python -m pipeline {stage.name}",
+                **dict.fromkeys(("fit", "validate", "test", "predict"), default),
+            },
+            args=resolve_configs(stage, args),
         )
 
     @property
@@ -69,7 +74,7 @@ class PipelineCLI(LightningCLI):
                 "--ema_decay",
                 type=float | None,
                 default=None,
-                help="decay of the average of the weights that is validated and kept; null for none",
+                help="decay of the weights' average, which is validated and kept; null for none",
             )
 
     def before_instantiate_classes(self) -> None:
@@ -127,24 +132,22 @@ def main(args: list[str]) -> PipelineCLI | None:
 
     Args:
         args: stage and arguments of its subcommand, such as
-            `["stage3_mpm", "fit", "-c", "configs/stage3_mpm/small.yaml"]`.
+            `["stage3_mpm", "fit", "-c", "small"]`.
 
     Raises:
         UserError: if the stage is unknown or an input is wrong.
         MissingInputError: if an input is missing.
     """
     if not args or args[0] not in STAGES:
-        raise UserError(
-            f"unknown stage {args[:1]}: usage is python -m pipeline {{{','.join(STAGES)}}} "
-            "{fit,validate,test,predict} -c CONFIG ..."
-        )
+        raise UserError(f"no stage {' '.join(args[:1])}: give one of {', '.join(STAGES)}")
+    stage = STAGES[args[0]]
     torch.set_float32_matmul_precision("high")
     # The stage comes before the arguments that Lightning parses, so both are given.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     # Epoch metrics are combined before they are logged; averaging them again could round them.
     warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
     try:
-        cli = PipelineCLI(STAGES[args[0]], args[1:])
+        cli = PipelineCLI(stage, args[1:])
     except StageComplete as complete:
         print(f"{complete} is complete; to run it again, give another NAME= or delete the folder")
         return None

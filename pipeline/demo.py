@@ -1,6 +1,5 @@
 """The whole pipeline on PartShapes, stage by stage, with the commands that a user would run."""
 
-import argparse
 import json
 import os
 import subprocess
@@ -20,8 +19,8 @@ from datamodules.part_shapes.part_shapes import render_part_shapes
 from pipeline.evaluation.summaries import RobustnessSummary
 from pipeline.labelling.quality import pseudo_label_miou
 from pipeline.runs.metrics import Metrics
+from pipeline.runs.stages import CONFIGS
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 MODELS = {"stage3_mpm": "MPM", "stage3_vanilla": "vanilla AT"}
 
 
@@ -68,7 +67,7 @@ class Demo:
                 for model in MODELS
             )
         )
-        report = ["pipeline.report", f"--runs={self.runs}"]
+        report = ["report", f"--runs={self.runs}"]
         report += [f"--imagenet={self.shapes / 'imagenet'}", f"--pinpp={self.shapes / 'pinpp'}"]
         self.stages(("report", report))
         self.show()
@@ -76,10 +75,9 @@ class Demo:
     def command(
         self, stage: str, subcommand: str, *args: str, name: str = ""
     ) -> tuple[str, list[str]]:
-        """Run folder and arguments of `python -m` for a stage with its `small.yaml`."""
+        """Run folder and arguments of `python -m pipeline` for a stage with its `small.yaml`."""
         name = name or stage
         return name, [
-            "pipeline",
             stage,
             subcommand,
             f"-c={CONFIGS / stage / 'small.yaml'}",
@@ -107,7 +105,7 @@ class Demo:
         for index, (_, arguments) in enumerate(commands):
             with ExitStack() as stack:
                 output = stack.enter_context(logs[index].open("w")) if index else None
-                call = [sys.executable, "-W", "ignore", "-m", *arguments]
+                call = [sys.executable, "-W", "ignore", "-m", "pipeline", *arguments]
                 processes.append(
                     subprocess.Popen(call, env=environment, stdout=output, stderr=output)
                 )
@@ -158,12 +156,10 @@ class Demo:
         self.console.print(f"{time.monotonic() - self.started:.0f} s; report: {report}")
 
 
-def main() -> None:
-    """Command line: `python -m pipeline.demo --runs runs/demo`."""
-    parser = argparse.ArgumentParser(prog="pipeline.demo", description=__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("runs/demo"))
-    Demo(parser.parse_args().runs).run()
+def demo(runs: Path = Path("runs/demo")) -> None:
+    """Runs the whole pipeline on PartShapes, stage by stage.
 
-
-if __name__ == "__main__":
-    main()
+    Args:
+        runs: folder for the data set and all stage outputs.
+    """
+    Demo(runs).run()

@@ -43,15 +43,15 @@ def test_every_stage_has_a_small_config() -> None:
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        ("stage1-segmenter", "-c configs/stage1_segmenter/small.yaml"),
+        ("stage1-segmenter", "-m pipeline stage1_segmenter fit -c small"),
         ("stage2-pseudolabels", "--model.init_args.segmenter=out/stage1_segmenter"),
         ("stage3-mpm", "--data.init_args.labels=out/stage2_pseudolabels"),
         ("evaluate", "--trainer.default_root_dir=out/evaluate/stage3_mpm"),
-        ("report", "-m pipeline.report --runs out"),
+        ("report", "-m pipeline report --runs out"),
         ("downstream-detection", "--model.init_args.weights=out/downstream_detection"),
-        ("estimate", "-m pipeline.estimate"),
-        ("study", "-m pipeline.study --data part_shapes --out out/study"),
-        ("demo", "-m pipeline.demo"),
+        ("estimate", "-m pipeline estimate"),
+        ("study", "-m pipeline study --data part_shapes --out out/study"),
+        ("demo", "-m pipeline demo"),
         ("help", "make stage1-segmenter"),
     ],
 )

@@ -17,7 +17,7 @@
 set -euo pipefail
 RUNS=${RUNS:-runs}
 srun --kill-on-bad-exit=1 .venv/bin/python -m pipeline stage1_segmenter fit \
-  -c "${CONFIG:-configs/stage1_segmenter/pinpp_swin_b.yaml}" \
+  -c "${CONFIG:-pinpp_swin_b}" \
   --data.init_args.imagenet="$IMAGENET" --data.init_args.pinpp="$PINPP" \
   --trainer.default_root_dir="$RUNS/stage1_segmenter" \
   --trainer.devices="$SLURM_NTASKS_PER_NODE" --trainer.num_nodes="$SLURM_JOB_NUM_NODES" "$@"

@@ -18,7 +18,7 @@ set -euo pipefail
 RUNS=${RUNS:-runs}
 # Four times the GPUs: a quarter of the batch on each keeps the paper's 512 in all.
 srun --kill-on-bad-exit=1 .venv/bin/python -m pipeline stage3_mpm fit \
-  -c "${CONFIG:-configs/stage3_mpm/resnet50_gelu_at.yaml}" \
+  -c "${CONFIG:-resnet50_gelu_at}" \
   --data.init_args.imagenet="$IMAGENET" --data.init_args.pinpp="$PINPP" \
   --data.init_args.labels="$RUNS/stage2_pseudolabels" --data.init_args.batch_size=16 \
   --trainer.default_root_dir="$RUNS/stage3_mpm" \

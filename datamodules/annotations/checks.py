@@ -1,7 +1,7 @@
 """Finds what is wrong with one annotation file `json/<object>.json`.
 
-The reader (`pinpp.py`) and the validator (`pipeline/annotations/check_data.py`) share these checks: what
-affects training is what the reader refuses.
+The reader (`pinpp.py`) and the command `check_data` share these checks: what affects training is
+what the reader refuses.
 """
 
 import itertools

@@ -41,8 +41,8 @@ class DistortedImages(EvaluationSource):
 
     Answers are the categories with the largest mean soft-max probability over their classes, as
     Geirhos et al. 2021 define them. Stimuli have the size of the network and are not cropped. All
-    images count here, those of the control conditions too; `pipeline.evaluation.human_alignment` leaves out
-    the conditions that Geirhos et al. leave out.
+    images count here, those of the control conditions too; the command `human_alignment`
+    leaves out the conditions that Geirhos et al. leave out.
 
     Args:
         folder: folder with one folder for each experiment, as released:

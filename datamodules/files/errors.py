@@ -1,5 +1,8 @@
 """Errors that the user can mend, apart from defects of the code."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """A wrong input or setting; its message is one line that names it and what mends it.
@@ -11,3 +14,17 @@ class UserError(ValueError):
 
 class MissingInputError(UserError, FileNotFoundError):
     """A file or folder that should be there is not."""
+
+
+@contextmanager
+def os_errors() -> Iterator[None]:
+    """Makes errors of the operating system user errors, such as a full disk or missing rights.
+
+    For programs that only read and write the user's files; a decorator, too.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(str(error)) from error

@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
         ("changed_ns", pa.int64()),
     ]
 )
-MEND = "run python -m pipeline.annotations.resize_images"
+MEND = "run python -m pipeline resize_images"
 
 
 def resized_size(height: int, width: int, side: int) -> tuple[int, int]:

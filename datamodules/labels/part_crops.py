@@ -118,7 +118,7 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
             mend = (
                 "run make stage2-pseudolabels for these images"
                 if side is None
-                else "delete it and run python -m pipeline.annotations.resize_images again"
+                else "delete it and run python -m pipeline resize_images again"
             )
             raise UserError(
                 f"{self.folder / key} is {found[0]}x{found[1]}, its part labels are "

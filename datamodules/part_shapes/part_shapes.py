@@ -4,11 +4,9 @@ Objects are articulated figures of named parts. Hue and texture tell the part, a
 tells the object, far more often in train than in val, so that shape is what generalises.
 """
 
-import argparse
 import json
 import tempfile
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +122,21 @@ def render_part_shapes(
     size: int = 128,
     seed: int = 0,
 ) -> Path:
-    """Render the set below `root` unless it is there; the folder appears only when complete.
+    """Renders PartShapes below `root` unless it is there; the folder appears only when complete.
 
     Writes `imagenet/{train,val}`, `pinpp/{json,including}` (the first `annotated_per_object` train
     images of each object), `truth/json` (the other train images), `val_parts/json` and the
     arguments in `part_shapes.json`. An image depends on `size`, `seed`, its split, object and
-    number only; `size` is the side in pixels.
+    number only.
+
+    Args:
+        root: missing or empty folder, or one with this very set.
+        num_objects: object categories.
+        train_per_object: train images of each.
+        annotated_per_object: train images of each with annotations in `pinpp/`.
+        val_per_object: val images of each.
+        size: side of an image in pixels, at least 32.
+        seed: of all random draws.
 
     Returns:
         `root`.
@@ -170,18 +177,3 @@ def render_part_shapes(
             if not _is_complete(root, arguments):
                 raise
     return root
-
-
-def main(args: Sequence[str] | None = None) -> None:
-    """Command line: `python -m datamodules.part_shapes.part_shapes ROOT [--size 128 ...]`."""
-    parser = argparse.ArgumentParser(
-        prog="datamodules.part_shapes.part_shapes", description=__doc__
-    )
-    parser.add_argument("root", type=Path)
-    for name, default in (render_part_shapes.__kwdefaults__ or {}).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
-    print(render_part_shapes(**vars(parser.parse_args(args))))
-
-
-if __name__ == "__main__":
-    main()

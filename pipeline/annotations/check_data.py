@@ -1,11 +1,5 @@
-"""Checks annotations in the PartImageNet++ layout, and writes a cleaned copy of them.
+"""Checks annotations in the PartImageNet++ layout, and writes a cleaned copy of them."""
 
-python -m pipeline.annotations.check_data --imagenet IMAGENET --pinpp PINPP [--pinpp-val FOLDER] [--fix FOLDER]
-
-Lists every problem with file and id. Exit status 1 if training would be affected, 0 otherwise.
-"""
-
-import argparse
 import shutil
 import sys
 import tempfile
@@ -14,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +17,9 @@ from rich.table import Table
 
 from datamodules.annotations.problems import KINDS
 from datamodules.annotations.reports import ObjectReport
-from datamodules.files.errors import UserError
+from datamodules.files.errors import UserError, os_errors
+from datamodules.files.json_files import write_json
 from pipeline.annotations.survey import survey
-from pipeline.runs.error_exit import error_exit
 
 
 def check_data(
@@ -127,41 +122,42 @@ def _print(reports: Sequence[ObjectReport], outcome: dict[str, Any]) -> None:
     )
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Checks, prints, and returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.annotations.check_data", description=__doc__
-    )
-    parser.add_argument("--imagenet", type=Path, required=True, help="folder with train/ and val/")
-    parser.add_argument("--pinpp", type=Path, required=True, help="folder with json/, including/")
-    parser.add_argument("--pinpp-val", type=Path, help="annotations of val images, with json/")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    parser.add_argument("--fix", type=Path, metavar="FOLDER", help="write a cleaned copy there")
-    parser.add_argument("--decode", action="store_true", help="read images whole, which is slow")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the outcome there")
-    given = parser.parse_args(args)
+@os_errors()
+def main(
+    imagenet: Path,
+    pinpp: Path,
+    pinpp_val: Path | None = None,
+    workers: int | None = None,
+    fix: Path | None = None,
+    decode: bool = False,
+    json: Path | None = None,
+) -> int:
+    """Checks annotations in the PartImageNet++ layout and lists every problem with file and id.
+
+    Args:
+        imagenet: folder with train/ and, for pinpp_val, val/.
+        pinpp: folder with json/ and including/.
+        pinpp_val: annotations of val images, with json/.
+        workers: processes, by default one a core.
+        fix: missing or empty folder for a cleaned copy.
+        decode: read images whole, which is slow.
+        json: file for the outcome.
+
+    Returns:
+        Exit status: 1 if training would be affected, 0 otherwise.
+
+    Raises:
+        MissingInputError: if a folder is missing or empty.
+        UserError: if `fix` cannot be used.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     started = time.monotonic()
-    reports = check_data(
-        given.imagenet,
-        given.pinpp,
-        given.pinpp_val,
-        fix=given.fix,
-        decode=given.decode,
-        workers=given.workers,
-    )
+    reports = check_data(imagenet, pinpp, pinpp_val, fix=fix, decode=decode, workers=workers)
     outcome = result(reports, time.monotonic() - started)
     _print(reports, outcome)
-    if given.fix is not None:
-        print(f"cleaned copy in {given.fix}: set PINPP to it")
-    if given.json is not None:
-        # brings all of Lightning in, which the checking processes do not need
-        from datamodules.files.json_files import write_json
-
-        write_json(given.json, outcome)
+    if fix is not None:
+        print(f"cleaned copy in {fix}: set PINPP to it")
+    if json is not None:
+        write_json(json, outcome)
     return int(outcome["affects_training"])
-
-
-if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    with error_exit((ValueError, OSError), stopped="stopped"):
-        sys.exit(main())

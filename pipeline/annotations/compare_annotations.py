@@ -1,9 +1,5 @@
-"""Compares two part annotations of the same images: figures, JSON and a gallery side by side.
+"""Compares two part annotations of the same images: figures, JSON and a gallery side by side."""
 
-python -m pipeline.annotations.compare_annotations --a PINPP --b CONVERTED --imagenet IMAGENET --out FOLDER
-"""
-
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +21,6 @@ from pipeline.annotations.agreement import ObjectAgreement, compare_objects, ove
 from pipeline.drawing.pages import data_uri, render_page
 from pipeline.drawing.palette import PALETTE, part_colours
 from pipeline.drawing.part_overlays import legend_of, show_parts
-from pipeline.runs.error_exit import error_exit
 
 SIDE = 240  # longer side of a gallery picture in pixels
 
@@ -197,25 +192,22 @@ def _print_table(content: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Command line: writes the comparison and prints its table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.annotations.compare_annotations",
-        description="Compares two part annotations of the same images.",
-    )
-    parser.add_argument("--a", type=Path, required=True, help="folder with json/, such as PIN++")
-    parser.add_argument("--b", type=Path, required=True, help="another one")
-    parser.add_argument("--imagenet", type=Path, required=True, help="folder with train/")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the two files")
-    parser.add_argument("--gallery", type=int, default=2, help="images of each object (2)")
-    given = parser.parse_args(args)
-    with error_exit():
-        content = compare_annotations(
-            given.a, given.b, given.imagenet, given.out, max(0, given.gallery)
-        )
-    _print_table(content)
-    print(given.out / "index.html")
+def main(a: Path, b: Path, imagenet: Path, out: Path, gallery: int = 2) -> Path:
+    """Compares two part annotations of the same images: figures, JSON and a gallery.
 
+    Args:
+        a: folder with json/, such as PIN++.
+        b: another one, such as PartImageNet imported.
+        imagenet: folder with train/.
+        out: folder for `comparison.json` and `index.html`.
+        gallery: images shown of each object category.
 
-if __name__ == "__main__":
-    main()
+    Returns:
+        The page.
+
+    Raises:
+        MissingInputError: if a folder is missing.
+        UserError: if an annotation file is broken or no object category is annotated by both.
+    """
+    _print_table(compare_annotations(a, b, imagenet, out, max(0, gallery)))
+    return out / "index.html"

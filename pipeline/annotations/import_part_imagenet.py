@@ -1,9 +1,5 @@
-"""Makes PartImageNet's own COCO files a data set that every stage reads.
+"""Makes PartImageNet's own COCO files a data set that every stage reads."""
 
-python -m pipeline.annotations.import_part_imagenet --source train.json val.json test.json --out FOLDER
-"""
-
-import argparse
 import os
 import tempfile
 from collections.abc import Sequence
@@ -22,7 +18,6 @@ from datamodules.annotations.pinpp_writer import write_pinpp
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
-from pipeline.runs.error_exit import error_exit
 from pipeline.runs.manifest import sha256
 
 SHOWN_PROBLEMS = 5
@@ -125,37 +120,35 @@ def _link_images(imagenet: Path, groups: dict[str, str], out: Path) -> None:
                     ) from None
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Command line: converts and prints what came of it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.annotations.import_part_imagenet",
-        description="Converts PartImageNet's COCO files into the PIN++ layout.",
-    )
-    parser.add_argument("--source", type=Path, nargs="+", required=True, help="COCO files")
-    parser.add_argument("--val", type=Path, nargs="+", default=[], help="more, val in split.json")
-    parser.add_argument("--out", type=Path, required=True, help="new folder")
-    parser.add_argument(
-        "--naming",
-        choices=["object", "super"],
-        default="object",
-        help="objects are the WNIDs or the super-categories",
-    )
-    parser.add_argument("--imagenet", type=Path, help="leave out images that its train/ lacks")
-    given = parser.parse_args(args)
-    with error_exit():
-        summary = import_part_imagenet(
-            given.source, given.out, val=given.val, naming=given.naming, imagenet=given.imagenet
-        )
+def main(
+    source: Path | list[Path],
+    out: Path,
+    val: Path | list[Path] | None = None,
+    naming: Literal["object", "super"] = "object",
+    imagenet: Path | None = None,
+) -> None:
+    """Converts PartImageNet's COCO files into the PIN++ layout, which every stage reads.
+
+    Args:
+        source: COCO files, such as `[train.json,val.json]`.
+        out: new folder.
+        val: more COCO files, whose images `split.json` puts into val.
+        naming: objects are the WNIDs (object) or the super-categories (super).
+        imagenet: folder with train/; images that it lacks are left out.
+
+    Raises:
+        MissingInputError: if a source or `imagenet/train` does not exist.
+        UserError: if a source is damaged, `out` holds something, or nothing is left to write.
+    """
+    sources = [source] if isinstance(source, Path) else source
+    held_out = [val] if isinstance(val, Path) else val or []
+    summary = import_part_imagenet(sources, out, val=held_out, naming=naming, imagenet=imagenet)
     problems = summary["problems"]
     print(
-        f"{given.out}: {summary['objects']} objects, {summary['parts']} part categories, "
+        f"{out}: {summary['objects']} objects, {summary['parts']} part categories, "
         f"{summary['images']} images, {summary['masks']} masks"
     )
     if problems:
-        print(f"{len(problems)} problems, all of them in {given.out / 'import.json'}:")
+        print(f"{len(problems)} problems, all of them in {out / 'import.json'}:")
     for line in problems[:SHOWN_PROBLEMS]:
         print(f"  {line}")
-
-
-if __name__ == "__main__":
-    main()

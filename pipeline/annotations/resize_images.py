@@ -1,22 +1,12 @@
-"""Makes smaller copies of ImageNet's training images, for a faster data path of stage 3.
+"""Makes smaller copies of ImageNet's training images, for a faster data path of stage 3."""
 
-python -m pipeline.annotations.resize_images --imagenet IMAGENET --out FOLDER [--side 256] [--quality 92]
-
-Stage 3 reads them with --data.init_args.resized=FOLDER. Started again after a stop, or after
-images have changed, it makes what is not there yet. IMAGENET itself stays as it is and is still
-needed, for validation.
-"""
-
-import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.files.errors import UserError
+from datamodules.files.errors import UserError, os_errors
 from datamodules.images.imagenet_folder import list_objects
 from datamodules.images.resized_store import Settings, claim, finish, resize_object
-from pipeline.runs.error_exit import error_exit
 from pipeline.runs.process_map import work_through
 
 
@@ -49,24 +39,32 @@ def resize_images(
     return finish(out, objects), errors
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Makes the copies and says how many there are."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.annotations.resize_images", description=__doc__
-    )
-    parser.add_argument("--imagenet", type=Path, required=True, help="folder with train/")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the copies")
-    parser.add_argument("--side", type=int, default=Settings.side, help="shorter side, pixels")
-    parser.add_argument("--quality", type=int, default=Settings.quality, help="of the JPEGs")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    given = parser.parse_args(args)
-    settings = Settings(given.side, given.quality)
-    copies, errors = resize_images(given.imagenet, given.out, settings, given.workers)
+@os_errors()
+def main(
+    imagenet: Path,
+    out: Path,
+    side: int = Settings.side,
+    quality: int = Settings.quality,
+    workers: int | None = None,
+) -> None:
+    """Makes smaller copies of ImageNet's training images, for a faster data path of stage 3.
+
+    Stage 3 reads them with `--data.init_args.resized=FOLDER`. Started again after a stop, or after
+    images have changed, it makes what is not there yet. ImageNet itself stays as it is and is
+    still needed, for validation.
+
+    Args:
+        imagenet: folder with train/.
+        out: folder of the copies.
+        side: shorter side of a copy, pixels.
+        quality: of the JPEGs.
+        workers: processes, by default one a core.
+
+    Raises:
+        MissingInputError: if there are no images.
+        UserError: if `out` cannot be used.
+    """
+    copies, errors = resize_images(imagenet, out, Settings(side, quality), workers)
     for error in errors:
         print(f"warning: no copy, {error}", file=sys.stderr)
-    print(f"{copies:,} images in {given.out}: give it to stage 3 as --data.init_args.resized")
-
-
-if __name__ == "__main__":
-    with error_exit((ValueError, OSError), stopped="stopped; the same command goes on"):
-        main()
+    print(f"{copies:,} images in {out}: give it to stage 3 as --data.init_args.resized")

@@ -1,11 +1,5 @@
-"""Statistics of annotations in the PartImageNet++ layout, beside the published ones.
+"""Statistics of annotations in the PartImageNet++ layout, beside the published ones."""
 
-python -m pipeline.annotations.statistics --imagenet IMAGENET --pinpp PINPP --out FOLDER
-
-Prints the tables and writes statistics.json and statistics.png.
-"""
-
-import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.annotations.reports import ObjectReport
+from datamodules.files.errors import os_errors
+from datamodules.files.json_files import write_json
 from pipeline.annotations.survey import survey
 from pipeline.published import INCLUSION_RELATIONS, PAPER, TABLE_1, TABLE_S1
-from pipeline.runs.error_exit import error_exit
 
 OURS, PUBLISHED = "#0072B2", "#E69F00"
 BINS = {"1-2": range(1, 3), "3-4": range(3, 5), "5-6": range(5, 7)}  # of Table S1, besides 7+
@@ -141,22 +136,24 @@ def draw(figures: dict[str, Any]) -> Figure:
     return figure
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Counts, prints, and writes `statistics.json` and `statistics.png`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.annotations.statistics", description=__doc__
-    )
-    parser.add_argument("--imagenet", type=Path, required=True, help="folder with train/")
-    parser.add_argument("--pinpp", type=Path, required=True, help="folder with json/, including/")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the JSON and the plot")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    given = parser.parse_args(args)
-    reports = survey(given.pinpp, given.imagenet, open_images=False, workers=given.workers)
+@os_errors()
+def main(imagenet: Path, pinpp: Path, out: Path, workers: int | None = None) -> None:
+    """Counts and density of part annotations beside the published ones.
+
+    Prints tables and writes `statistics.json` and `statistics.png`.
+
+    Args:
+        imagenet: folder with train/.
+        pinpp: folder with json/ and including/.
+        out: folder for the JSON and the plot.
+        workers: processes, by default one a core.
+
+    Raises:
+        MissingInputError: if a folder is missing or empty.
+    """
+    reports = survey(pinpp, imagenet, open_images=False, workers=workers)
     figures = statistics(reports)
     print_tables(figures, Console())
-    # brings all of Lightning in, which the counting processes do not need
-    from datamodules.files.json_files import write_json
-
     published = {
         "source": PAPER,
         "table_1": [vars(row) for row in TABLE_1],
@@ -164,12 +161,7 @@ def main(args: Sequence[str] | None = None) -> None:
         "inclusion_relations": INCLUSION_RELATIONS[0],
         "objects_with_relations": INCLUSION_RELATIONS[1],
     }
-    write_json(given.out / "statistics.json", figures | {"published": published})
+    write_json(out / "statistics.json", figures | {"published": published})
     with matplotlib.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
-        draw(figures).savefig(given.out / "statistics.png", dpi=110)
-    print(f"{given.out / 'statistics.json'} and {given.out / 'statistics.png'} written")
-
-
-if __name__ == "__main__":
-    with error_exit((ValueError, OSError), stopped="stopped"):
-        main()
+        draw(figures).savefig(out / "statistics.png", dpi=110)
+    print(f"{out / 'statistics.json'} and {out / 'statistics.png'} written")

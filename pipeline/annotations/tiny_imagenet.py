@@ -1,10 +1,5 @@
-"""Builds T-PIN++, Tiny-ImageNet's categories at original resolution (PartImageNet++, Tab. S7).
+"""Builds T-PIN++, Tiny-ImageNet's categories at original resolution (PartImageNet++, Tab. S7)."""
 
-python -m pipeline.annotations.tiny_imagenet --imagenet IMAGENET --tiny TINY --out FOLDER [--pinpp PINPP]
-python -m pipeline.annotations.tiny_imagenet --original --tiny TINY --out FOLDER [--pinpp PINPP]
-"""
-
-import argparse
 import hashlib
 import json
 import os
@@ -20,7 +15,6 @@ from datamodules.files.json_files import write_json
 from datamodules.images.image_matching import find_origins
 from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
 from datamodules.images.tiny_imagenet import TinyImageNet
-from pipeline.runs.error_exit import error_exit
 from pipeline.runs.process_map import work_through
 
 MATCHING = 1  # raise it when matches come out differently
@@ -124,7 +118,7 @@ def build_t_pinpp(
         raise UserError(
             f"{len(unmatched)} of {total} val images of {tiny} have no origin in "
             f"{imagenet / 'train'}, see {partial / 'report.json'}: complete the folder or allow "
-            "more with --max-unmatched"
+            "more with --max_unmatched"
         )
     for name in names:
         kept = {path.name for path in photographs["train"][name]}
@@ -204,44 +198,53 @@ def _counts(imagenet: Path) -> dict[str, int]:
     return {split: len(list((imagenet / split).glob("*/*"))) for split in ("train", "val")}
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Command line: builds and prints what came of it."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.annotations.tiny_imagenet")
-    parser.add_argument("--tiny", type=Path, required=True, help="tiny-imagenet-200")
-    parser.add_argument("--out", type=Path, required=True, help="new folder")
-    parser.add_argument("--imagenet", type=Path, help="folder with train/ and val/")
-    parser.add_argument("--pinpp", type=Path, help="folder with json/ and including/")
-    parser.add_argument("--original", action="store_true", help="Tiny-ImageNet itself, 64 pixels")
-    parser.add_argument("--train", choices=["all", "tiny"], default="all", help="images to keep")
-    parser.add_argument("--max-unmatched", type=float, default=0.01, help="share of val images")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    given = parser.parse_args(args)
-    if not given.original and given.imagenet is None:
-        parser.error("set --imagenet, or --original for the 64-pixel images")
-    with error_exit():
-        if given.original:
-            report = build_original(given.tiny, given.out, pinpp=given.pinpp)
-        else:
-            report = build_t_pinpp(
-                given.imagenet,
-                given.tiny,
-                given.out,
-                pinpp=given.pinpp,
-                train=given.train,
-                max_unmatched=given.max_unmatched,
-                workers=given.workers,
-            )
+def main(
+    tiny: Path,
+    out: Path,
+    imagenet: Path | None = None,
+    pinpp: Path | None = None,
+    original: bool = False,
+    train: Literal["all", "tiny"] = "all",
+    max_unmatched: float = 0.01,
+    workers: int = os.cpu_count() or 1,
+) -> None:
+    """Builds T-PIN++, Tiny-ImageNet's categories at ImageNet's resolution (Table S7).
+
+    Args:
+        tiny: folder tiny-imagenet-200.
+        out: new folder.
+        imagenet: folder with train/ and val/; needed unless `original` is set.
+        pinpp: folder with json/ and including/.
+        original: lay out Tiny-ImageNet itself, 64 pixels.
+        train: images to keep.
+        max_unmatched: share of val images that may have no origin.
+        workers: processes.
+
+    Raises:
+        MissingInputError: if a folder or image is missing.
+        UserError: if `out` exists, an image cannot be decoded or too many have no origin.
+    """
+    if original:
+        report = build_original(tiny, out, pinpp=pinpp)
+    elif imagenet is None:
+        raise UserError("set --imagenet, or --original=true for the 64-pixel images")
+    else:
+        report = build_t_pinpp(
+            imagenet,
+            tiny,
+            out,
+            pinpp=pinpp,
+            train=train,
+            max_unmatched=max_unmatched,
+            workers=workers,
+        )
     images = report["images"]
     print(
-        f"{given.out}: {report['categories']} categories, {images['train']} train and "
+        f"{out}: {report['categories']} categories, {images['train']} train and "
         f"{images['val']} val images"
     )
-    if not given.original:
+    if not original:
         print(
             f"{report['matched']} of {report['tiny_val_images']} Tiny-ImageNet val images found, "
-            f"{len(report['excluded'])} train images left out; all in {given.out / 'report.json'}"
+            f"{len(report['excluded'])} train images left out; all in {out / 'report.json'}"
         )
-
-
-if __name__ == "__main__":
-    main()

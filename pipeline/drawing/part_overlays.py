@@ -1,10 +1,5 @@
-"""Part masks drawn over images: for the report, TensorBoard and the README.
+"""Part masks drawn over images: for the report, TensorBoard and the README."""
 
-`python -m pipeline.drawing.part_overlays --imagenet DIR --pinpp DIR --labels RUN --out docs/overview.png`
-writes the overview picture.
-"""
-
-import argparse
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -187,7 +182,7 @@ def _reduce_colours(picture: Image.Image) -> Image.Image:
 def write_overview(
     imagenet: Path,
     pinpp: Path,
-    out: Path,
+    out: Path = Path("docs/overview.png"),
     labels: Path | None = None,
     *,
     num_images: int = 6,
@@ -226,13 +221,3 @@ def write_overview(
             break
     out.write_bytes(buffer.getvalue())
     return out
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Writes the README's overview picture.")
-    parser.add_argument("--imagenet", type=Path, required=True, help="folder with train/")
-    parser.add_argument("--pinpp", type=Path, required=True, help="folder with json/")
-    parser.add_argument("--labels", type=Path, help="run folder of stage 2")
-    parser.add_argument("--out", type=Path, default=Path("docs/overview.png"))
-    arguments = parser.parse_args()
-    print(write_overview(arguments.imagenet, arguments.pinpp, arguments.out, arguments.labels))

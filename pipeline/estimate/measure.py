@@ -158,7 +158,7 @@ def estimate(args: Sequence[str], devices: int | None = None, steps: int = 10) -
         raise UserError(f"steps={steps}: time at least 1 step")
     torch.set_float32_matmul_precision("high")
     with tempfile.TemporaryDirectory() as root:
-        return _measure(EstimateCLI(MEASURED[args[0]], list(args[1:])), devices, steps, root)
+        return _measure(EstimateCLI(MEASURED[args[0]], args[1:]), devices, steps, root)
 
 
 def _measure(cli: EstimateCLI, devices: int | None, steps: int, root: str) -> Estimate:

@@ -4,11 +4,8 @@ Where both name their images, the difference is paired: interval of Newcombe 199
 intervals with the correlation of the pairs) and McNemar's exact test. Where one gives totals only,
 as AutoAttack logs do, it is that of independent samples (Newcombe 1998b, method 10 there), which is
 wider than need be.
-
-    python -m pipeline.evaluation.compare_outcomes --a runs/evaluate/stage3_mpm --b log.txt --threat linf_4
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from itertools import product
@@ -23,7 +20,6 @@ from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
 from pipeline.evaluation.intervals import mcnemar, paired_difference, unpaired_difference
 from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes, threats_of
-from pipeline.runs.error_exit import error_exit
 
 
 def compare(a: Outcomes, b: Outcomes) -> dict[str, Any]:
@@ -118,47 +114,44 @@ def _table(rows: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     return table
 
 
-def main(args: Sequence[str] | None = None) -> list[tuple[str, dict[str, Any]]]:
-    """Prints the comparison, one row a threat; returns the rows.
+def main(
+    a: Path,
+    b: Path,
+    threat: str | None = None,
+    images: int | None = None,
+    json: Path | None = None,
+) -> list[tuple[str, dict[str, Any]]]:
+    """Compares the robust accuracy of two models, or of two projects' evaluations.
 
-    Without `--threat`, two run folders are compared under all threats that both have.
+    Without a threat, two run folders are compared under all threats that both have.
+
+    Args:
+        a: run folder, CSV / JSON / Parquet of key and robust, or AutoAttack log.
+        b: the same.
+        threat: which threat of a run folder.
+        images: number of images, where a log does not tell.
+        json: file for the rows.
+
+    Returns:
+        Name of the threat and what `compare` returns, one row a threat.
 
     Raises:
         MissingInputError: if a source does not exist.
         UserError: if a source cannot be read or the two have nothing in common.
     """
-    parser = argparse.ArgumentParser(prog="python -m pipeline.evaluation.compare_outcomes")
-    what = "run folder, CSV / JSON / Parquet of key and robust, or AutoAttack log"
-    parser.add_argument("--a", type=Path, required=True, help=what)
-    parser.add_argument("--b", type=Path, required=True, help="the same")
-    parser.add_argument("--threat", help="which threat of a run folder")
-    parser.add_argument("--images", type=int, help="number of images, where a log does not tell")
-    parser.add_argument("--json", type=Path, help="also write the rows here")
-    given = parser.parse_args(args)
-    names: list[str | None] = [given.threat]
-    if given.threat is None and given.a.is_dir() and given.b.is_dir():
-        names = [*(name for name in threats_of(given.a) if name in threats_of(given.b))]
+    names: list[str | None] = [threat]
+    if threat is None and a.is_dir() and b.is_dir():
+        names = [*(name for name in threats_of(a) if name in threats_of(b))]
         if not names:
-            raise UserError(f"{given.a} and {given.b} have no threat in common: give --threat")
+            raise UserError(f"{a} and {b} have no threat in common: give --threat")
     rows = [
-        (
-            name or "",
-            compare(
-                read_outcomes(given.a, name, given.images),
-                read_outcomes(given.b, name, given.images),
-            ),
-        )
+        (name or "", compare(read_outcomes(a, name, images), read_outcomes(b, name, images)))
         for name in names
     ]
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(_table(rows))
     for _, row in rows[:1]:
         console.print(f"A: {row['a']['source']}\nB: {row['b']['source']}", markup=False)
-    if given.json is not None:
-        write_json(given.json, {"comparisons": [{"threat": name, **row} for name, row in rows]})
+    if json is not None:
+        write_json(json, {"comparisons": [{"threat": name, **row} for name, row in rows]})
     return rows
-
-
-if __name__ == "__main__":
-    with error_exit():
-        main()

@@ -1,9 +1,5 @@
-"""Models beside people: accuracy difference, observed and error consistency (Table S4).
+"""Models beside people: accuracy difference, observed and error consistency (Table S4)."""
 
-`python -m pipeline.evaluation.human_alignment --humans FOLDER [--model RUN|CSV ...] --out FOLDER`
-"""
-
-import argparse
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,7 +29,6 @@ from pipeline.evaluation.human_consistency import (
 )
 from pipeline.evaluation.human_plots import draw_alignment
 from pipeline.evaluation.summaries import AlignmentRow, HumanAlignment
-from pipeline.runs.error_exit import error_exit
 
 
 def read_people(folder: Path) -> dict[str, list[Decisions]]:
@@ -186,38 +181,37 @@ def _shown(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Writes `human_alignment.json`, `human_alignment.md` and the plots.
+def main(humans: Path, out: Path, model: Path | list[Path] | None = None) -> None:
+    """Compares models with people: accuracy difference, observed and error consistency (Table S4).
+
+    Writes `human_alignment.json`, `human_alignment.md` and the plots.
 
     Args:
-        args: command line; that of the process if None.
+        humans: folder of CSV files by experiment.
+        out: folder to write into.
+        model: run folders or CSV files of models.
+
+    Raises:
+        MissingInputError: if there are no decisions of people or of a model.
+        UserError: if decisions do not fit each other.
     """
-    parser = argparse.ArgumentParser(prog="python -m pipeline.evaluation.human_alignment")
-    parser.add_argument("--humans", type=Path, required=True, help="folder of CSVs by experiment")
-    parser.add_argument("--model", type=Path, nargs="*", default=[], help="run folders or CSVs")
-    parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args(args)
-    if not given.humans.is_dir():
-        raise MissingInputError(f"{given.humans} is not a folder: give the human decisions")
-    people = read_people(given.humans)
-    read = {_name(model): read_model(model, people) for model in given.model}
-    if len(read) < len(given.model):
+    if not humans.is_dir():
+        raise MissingInputError(f"{humans} is not a folder: give the human decisions")
+    people = read_people(humans)
+    given = [model] if isinstance(model, Path) else model or []
+    read = {_name(one): read_model(one, people) for one in given}
+    if len(read) < len(given):
         raise UserError("two models have one name: give them from folders of different names")
     models = {name: found for name, (found, _) in read.items()}
     alignment = align(people, models, {name: missing for name, (_, missing) in read.items()})
-    alignment.write(given.out)
+    alignment.write(out)
     text = markdown(alignment)
-    (given.out / "human_alignment.md").write_text(text)
-    draw_alignment(people, models, given.out)
+    (out / "human_alignment.md").write_text(text)
+    draw_alignment(people, models, out)
     print(text, end="")
-    print(f"plots and figures in {given.out}")
+    print(f"plots and figures in {out}")
 
 
 def _name(model: Path) -> str:
     resolved = model.resolve()
     return resolved.parent.name if resolved.name == "generalisation" else resolved.stem
-
-
-if __name__ == "__main__":
-    with error_exit():
-        main()

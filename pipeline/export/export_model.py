@@ -1,12 +1,5 @@
-"""Exports a trained recogniser with a model card, or imports one that was trained elsewhere.
+"""Exports a trained recogniser with a model card, or imports one that was trained elsewhere."""
 
-python -m pipeline.export.export_model --model runs/stage3_mpm --out FOLDER --format timm onnx torch_export
-
-With --architecture the model is a checkpoint of any code under that timm network's names, or one
-that the authors of PartImageNet++ released; the folder then serves `make evaluate MODEL=FOLDER`.
-"""
-
-import argparse
 import json
 import os
 import shutil
@@ -23,7 +16,6 @@ from modules.weights.export_formats import INPUT, export_onnx, export_program
 from modules.weights.part_network_folder import DeployedPartNetwork, write_part_network
 from pipeline.export.import_checkpoint import ForeignModel, import_model
 from pipeline.export.model_card import CardContent, find_evaluation, model_card
-from pipeline.runs.error_exit import error_exit
 from pipeline.runs.manifest import MANIFEST, require_complete, sha256
 
 Format = Literal["timm", "part_network", "onnx", "torch_export"]
@@ -167,55 +159,54 @@ def _architecture(classifier: Normalised | DeployedPartNetwork) -> str:
     return str(config["architecture"])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of `python -m pipeline.export.export_model`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.export.export_model",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", type=Path, required=True, help="run or timm folder, or a file")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make or to add to")
-    parser.add_argument("--format", nargs="+", choices=FORMATS, help="default: the weights")
-    parser.add_argument("--evaluation", type=Path, help="run folder of its evaluation")
-    parser.add_argument("--title", help="name on the model card")
-    parser.add_argument("--dataset", help="name of the data set it was evaluated on")
-    parser.add_argument("--license", help="licence of the weights, such as mit")
-    foreign = parser.add_argument_group("a checkpoint of another code")
-    foreign.add_argument("--architecture", help="timm network, such as resnet50")
-    foreign.add_argument("--model-args", type=json.loads, default={}, help="JSON for timm")
-    foreign.add_argument("--structure", choices=("bypass", "downsampled"), default="bypass")
-    foreign.add_argument("--num-classes", type=int, default=1000)
-    foreign.add_argument("--num-part-classes", type=int, default=3311, help="of two-stage")
-    foreign.add_argument("--image-size", type=int, default=224)
-    foreign.add_argument("--mean", type=float, nargs=3, help="where the file has none")
-    foreign.add_argument("--std", type=float, nargs=3)
-    given = parser.parse_args(arguments)
-    names = ForeignModel.__dataclass_fields__
-    model: Path = given.model
-    imported = given.out.with_name(f".{given.out.name}.imported")
+def main(
+    model: Path,
+    out: Path,
+    format: Format | list[Format] | None = None,
+    evaluation: Path | None = None,
+    title: str | None = None,
+    dataset: str | None = None,
+    license: str | None = None,
+    foreign: ForeignModel | None = None,
+) -> None:
+    """Exports a trained recogniser with a model card, or imports one that was trained elsewhere.
+
+    With `foreign` the model is a checkpoint of any code under a timm network's names, or one that
+    the authors of PartImageNet++ released; the folder then serves `make evaluate MODEL=FOLDER`.
+
+    Args:
+        model: run or timm folder, or a file.
+        out: folder to make or to add to.
+        format: what to write, by default the weights.
+        evaluation: run folder of its evaluation.
+        title: name on the model card.
+        dataset: name of the data set it was evaluated on.
+        license: licence of the weights, such as mit.
+        foreign: how to read a checkpoint of another code.
+
+    Raises:
+        MissingInputError: if there is no such model.
+        UserError: if it cannot be exported so, or `out` holds anything else.
+    """
+    imported = out.with_name(f".{out.name}.imported")
     try:
-        if given.architecture:
-            if (given.mean is None) != (given.std is None):
-                raise UserError("--mean and --std go together")
-            how = ForeignModel(**{name: getattr(given, name) for name in names})
-            import_model(model, imported, how)
+        if foreign is not None:
+            if (foreign.mean is None) != (foreign.std is None):
+                raise UserError("--foreign.mean and --foreign.std go together")
+            title = title or model.stem
+            import_model(model, imported, foreign)
             model = imported
         own: Format = "timm" if (locate(model)[0] / "config.json").is_file() else "part_network"
+        formats = [format or own] if not isinstance(format, list) else format
         card = export_model(
             model,
-            given.out,
-            given.format or (own,),
-            evaluation=given.evaluation,
-            title=given.title or (given.model.stem if given.architecture else None),
-            dataset=given.dataset,
-            license=given.license,
+            out,
+            formats,
+            evaluation=evaluation,
+            title=title,
+            dataset=dataset,
+            license=license,
         )
     finally:
         shutil.rmtree(imported, ignore_errors=True)
-    print(f"{given.out} is written; {card} describes it")
-
-
-if __name__ == "__main__":
-    with error_exit():
-        main()
+    print(f"{out} is written; {card} describes it")

@@ -25,7 +25,8 @@ USAGE = {
     ),
     "part_network.json": (
         "this project, images in [0, 1]",
-        'from modules.weights.classifier_folder import load_classifier\nload_classifier(Path("FOLDER"))',
+        "from modules.weights.classifier_folder import load_classifier\n"
+        'load_classifier(Path("FOLDER"))',
     ),
     "model.onnx": (
         "onnxruntime, images in [0, 1]",

@@ -1,1 +1,1 @@
-"""Pseudo-label quality as HTML: `python -m pipeline.label_report --labels RUN ...`."""
+"""Pseudo-label quality as HTML: `python -m pipeline label_report --labels RUN ...`."""

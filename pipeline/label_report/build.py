@@ -1,6 +1,5 @@
 """Builds the label report: one HTML file that needs nothing but itself, and a JSON beside it."""
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from pipeline.label_report.pictures import GalleryRow, choose_images, draw_galle
 from pipeline.label_report.scan import LabelTotals, scan_labels, shards_of
 from pipeline.label_report.summary import summarise
 from pipeline.label_report.truth import held_out
-from pipeline.runs.error_exit import error_exit
 from pipeline.runs.manifest import Manifest
 
 THRESHOLDS = tuple(float(score) for score in np.arange(20) / 20)
@@ -179,34 +177,46 @@ def _beside(runs: Sequence[Measured], table: str, keys: Sequence[str]) -> list[d
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of `python -m pipeline.label_report`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.label_report",
-        description="Compares pseudo labels with human annotations of held-out images.",
+def main(
+    labels: Path,
+    imagenet: Path,
+    unfiltered: Path | None = None,
+    pinpp: Path | None = None,
+    split: Path | None = None,
+    seed: int = 0,
+    truth: Path | None = None,
+    min_score: float = 0.0,
+    out: Path = Path("runs/label_report"),
+) -> Path:
+    """Compares pseudo labels with human annotations of held-out images.
+
+    Args:
+        labels: run folder of stage 2.
+        imagenet: folder with train/.
+        unfiltered: run folder of the same images without category filter.
+        pinpp: folder with json/; its held-out tenth is compared.
+        split: split file `{"train": [...], "val": [...]}`, val is compared.
+        seed: seed of the 9:1 split that stage 1 was trained with.
+        truth: folder with json/, compared whole instead of pinpp.
+        min_score: leave out weaker parts, as stage 3 does.
+        out: folder to write into.
+
+    Returns:
+        The page.
+
+    Raises:
+        MissingInputError: if labels or annotations are missing.
+        UserError: if they do not fit each other or a file is damaged.
+    """
+    vocabulary = PartVocabulary.load(labels / "vocabulary.json")
+    annotated, name = held_out(vocabulary, pinpp, truth, split, seed)
+    return build_label_report(
+        labels,
+        annotated,
+        vocabulary,
+        imagenet,
+        out,
+        truth_name=name,
+        unfiltered=unfiltered,
+        min_score=min_score,
     )
-    add = parser.add_argument
-    add("--labels", type=Path, required=True, help="run folder of stage 2")
-    add("--unfiltered", type=Path, help="run folder of the same images without category filter")
-    add("--pinpp", type=Path, help="folder with json/; its held-out tenth is compared")
-    add("--split", type=Path, help='split file {"train": [...], "val": [...]}, val is compared')
-    add("--seed", type=int, default=0, help="seed of the 9:1 split that stage 1 was trained with")
-    add("--truth", type=Path, help="folder with json/, compared whole instead of --pinpp")
-    add("--imagenet", type=Path, required=True, help="folder with train/")
-    add("--min-score", type=float, default=0.0, help="leave out weaker parts, as stage 3 does")
-    add("--out", type=Path, default=Path("runs/label_report"), help="folder to write into")
-    given = parser.parse_args(arguments)
-    with error_exit():
-        vocabulary = PartVocabulary.load(given.labels / "vocabulary.json")
-        truth, name = held_out(vocabulary, given.pinpp, given.truth, given.split, given.seed)
-        page = build_label_report(
-            given.labels,
-            truth,
-            vocabulary,
-            given.imagenet,
-            given.out,
-            truth_name=name,
-            unfiltered=given.unfiltered,
-            min_score=given.min_score,
-        )
-    print(page)

@@ -1,14 +1,9 @@
-"""Exports the labels of a stage 2 run folder as COCO JSON or as a tree of 16-bit PNGs.
+"""Exports the labels of a stage 2 run folder as COCO JSON or as a tree of 16-bit PNGs."""
 
-python -m pipeline.labelling.export_labels --labels runs/stage2_pseudolabels --format coco --out FOLDER
-"""
-
-import argparse
 import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +19,6 @@ from datamodules.labels.png import png_path, write_png
 from datamodules.labels.pseudo_labels import label_files, read_shard, shard_objects
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
-from pipeline.runs.error_exit import error_exit
 from pipeline.runs.manifest import Manifest, require_complete, sha256
 from pipeline.runs.process_map import work_through
 
@@ -205,31 +199,37 @@ def _write_surroundings(
         (out / "img").symlink_to((imagenet / "train").resolve(), target_is_directory=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of `python -m pipeline.labelling.export_labels`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.labelling.export_labels", description=__doc__
-    )
-    parser.add_argument("--labels", type=Path, required=True, help="stage 2 run folder")
-    parser.add_argument("--format", choices=("coco", "png"), required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder to make or to go on with")
-    parser.add_argument("--imagenet", type=Path, help="PNG: link img to its train/")
-    parser.add_argument("--pinpp", type=Path, help="human annotations, they replace labels")
-    parser.add_argument("--min-score", type=float, default=0.0, help="leave out weaker instances")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    given = parser.parse_args(arguments)
+def main(
+    labels: Path,
+    format: Format,
+    out: Path,
+    imagenet: Path | None = None,
+    pinpp: Path | None = None,
+    min_score: float = 0.0,
+    workers: int = os.cpu_count() or 1,
+) -> None:
+    """Exports the labels of a stage 2 run folder as COCO JSON or as a tree of 16-bit PNGs.
+
+    Args:
+        labels: run folder of stage 2.
+        format: layout of the files.
+        out: folder to make or to go on with.
+        imagenet: PNG alone: link img to its train/.
+        pinpp: human annotations, which replace the labels of their images.
+        min_score: leave out weaker instances.
+        workers: processes.
+
+    Raises:
+        MissingInputError: if the run or a folder is missing.
+        UserError: if the run is not complete or damaged, or `out` holds other labels.
+    """
     count = export_labels(
-        given.labels,
-        given.out,
-        given.format,
-        imagenet=given.imagenet,
-        pinpp=given.pinpp,
-        min_score=given.min_score,
-        workers=given.workers,
+        labels,
+        out,
+        format,
+        imagenet=imagenet,
+        pinpp=pinpp,
+        min_score=min_score,
+        workers=workers,
     )
-    print(f"{given.out} is complete; the labels of {count} images were written now")
-
-
-if __name__ == "__main__":
-    with error_exit():
-        main()
+    print(f"{out} is complete; the labels of {count} images were written now")

@@ -1,15 +1,7 @@
-"""Makes labels from elsewhere a stage 2 run folder: COCO JSON, or a tree of 16-bit PNGs.
+"""Makes labels from elsewhere a stage 2 run folder: COCO JSON, or a tree of 16-bit PNGs."""
 
-python -m pipeline.labelling.import_labels --format png --source FOLDER --out runs/stage2_pseudolabels
-    --imagenet ... --pinpp ...
-
-A PNG has one instance per part id: a label map does not tell instances of a part apart.
-"""
-
-import argparse
 import hashlib
 import os
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,7 +12,6 @@ from datamodules.labels.png import png_path
 from pipeline.labelling.export_labels import Format
 from pipeline.labelling.imported_shards import HINT, ShardImport, import_shard
 from pipeline.labelling.provenance import claim_labels
-from pipeline.runs.error_exit import error_exit
 from pipeline.runs.manifest import Manifest, mark_complete
 from pipeline.runs.process_map import work_through
 from pipeline.runs.stage_outputs import PACKAGES
@@ -124,35 +115,42 @@ def _source_files(
     return digest.hexdigest()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of `python -m pipeline.labelling.import_labels`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.labelling.import_labels",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--format", choices=("coco", "png"), required=True)
-    parser.add_argument("--source", type=Path, required=True, help="folder with json/ or seg/")
-    parser.add_argument("--out", type=Path, required=True, help="stage 2 run folder to make")
-    parser.add_argument("--imagenet", type=Path, required=True, help="folder with train/")
-    parser.add_argument("--pinpp", type=Path, required=True, help="folder with json/, the parts")
-    parser.add_argument("--shard-size", type=int, default=1000, help="images per Parquet file")
-    parser.add_argument("--allow-missing", action="store_true", help="images may have no labels")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    given = parser.parse_args(arguments)
+def main(
+    format: Format,
+    source: Path,
+    out: Path,
+    imagenet: Path,
+    pinpp: Path,
+    shard_size: int = 1000,
+    allow_missing: bool = False,
+    workers: int = os.cpu_count() or 1,
+) -> None:
+    """Makes labels from elsewhere a stage 2 run folder: COCO JSON, or a tree of 16-bit PNGs.
+
+    A PNG has one instance per part id: a label map does not tell instances of a part apart.
+
+    Args:
+        format: layout of the files.
+        source: folder with json/ or seg/.
+        out: stage 2 run folder to make or to go on with.
+        imagenet: folder with train/.
+        pinpp: folder with json/, which defines the parts.
+        shard_size: images per Parquet file.
+        allow_missing: images may have no labels.
+        workers: processes.
+
+    Raises:
+        MissingInputError: if a folder is missing.
+        UserError: if labels do not fit images or vocabulary, or `out` holds other labels.
+    """
     count = import_labels(
-        given.source,
-        given.out,
-        given.format,
-        given.imagenet,
-        given.pinpp,
-        shard_size=given.shard_size,
-        allow_missing=given.allow_missing,
-        workers=given.workers,
+        source,
+        out,
+        format,
+        imagenet,
+        pinpp,
+        shard_size=shard_size,
+        allow_missing=allow_missing,
+        workers=workers,
     )
-    print(f"{given.out} is complete; the labels of {count} images were written now")
-
-
-if __name__ == "__main__":
-    with error_exit():
-        main()
+    print(f"{out} is complete; the labels of {count} images were written now")

@@ -17,7 +17,7 @@ from datamodules.masks.part_labels import ImageParts
 from pipeline.labelling.export_labels import Format
 from pipeline.labelling.shard_writer import write_shard
 
-HINT = "pass --allow-missing to give such images no labels"
+HINT = "pass --allow_missing=true to give such images no labels"
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,5 @@
-"""How good pseudo labels are: mean IoU of their composites against annotations.
+"""How good pseudo labels are: mean IoU of their composites against annotations."""
 
-python -m pipeline.labelling.quality --labels RUN [RUN ...] --truth PINPP_ROOT --imagenet IMAGENET
-"""
-
-import argparse
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,7 +14,6 @@ from datamodules.labels.pseudo_labels import read_labels
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from modules.metrics.part_iou import iou_by_part, pixel_counts
-from pipeline.runs.error_exit import error_exit
 
 
 def pseudo_label_miou(
@@ -103,23 +98,24 @@ def label_quality(
     }
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Prints the figures of run folders as JSON, by folder."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.labelling.quality", description=__doc__
-    )
-    parser.add_argument("--labels", type=Path, nargs="+", required=True, help="stage 2 run folders")
-    parser.add_argument("--truth", type=Path, required=True, help="folder with json/")
-    parser.add_argument("--imagenet", type=Path, help="check that the images exist in its train/")
-    parser.add_argument("--min-score", type=float, default=0.0, help="leave out weaker instances")
-    given = parser.parse_args(args)
-    figures = {
-        str(run): label_quality(run, given.truth, given.imagenet, given.min_score)
-        for run in given.labels
-    }
+def main(
+    labels: Path | list[Path],
+    truth: Path,
+    imagenet: Path | None = None,
+    min_score: float = 0.0,
+) -> None:
+    """Mean IoU of pseudo labels against annotations, printed as JSON by run folder.
+
+    Args:
+        labels: run folders of stage 2.
+        truth: folder with json/.
+        imagenet: check that the annotated images exist in its train/.
+        min_score: leave out weaker instances.
+
+    Raises:
+        MissingInputError: if labels, vocabulary or truth are missing.
+        UserError: if they do not fit each other.
+    """
+    runs = [labels] if isinstance(labels, Path) else labels
+    figures = {str(run): label_quality(run, truth, imagenet, min_score) for run in runs}
     print(json.dumps(figures, indent=1))
-
-
-if __name__ == "__main__":
-    with error_exit():
-        main()

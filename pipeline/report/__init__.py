@@ -1,1 +1,1 @@
-"""The HTML report of a runs folder: `python -m pipeline.report --runs RUNS`."""
+"""The HTML report of a runs folder: `python -m pipeline report --runs RUNS`."""

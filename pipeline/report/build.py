@@ -1,6 +1,5 @@
 """Builds the report: one HTML file that needs nothing but itself, and its tables as files."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from pipeline.report.reading.evaluations import Evaluation, alignment_plots
 from pipeline.report.reading.runs import Runs, data_arguments, read_runs
 from pipeline.report.reading.segmenter import segmenter_rows
 from pipeline.report.segmenter import category_results, segmenter_table
-from pipeline.runs.error_exit import error_exit
 
 
 def _curves(folders: Sequence[Path]) -> list[dict[str, str]]:
@@ -96,7 +94,7 @@ def build_report(
     Args:
         runs: Folder that holds the stages' run folders.
         out: HTML file to write, default `runs/report/index.html`.
-        models: Names of evaluated models to show, default all.
+        models: Names of evaluated models to show, or their folders; default all.
         imagenet: Folder with `train/`, for the gallery.
         pinpp: Folder with `json/`, for the gallery.
         score_threshold: Pseudo parts below this score are not painted in the gallery; default
@@ -109,7 +107,7 @@ def build_report(
         MissingInputError: If the runs folder is missing.
         UserError: If a file of a run is damaged.
     """
-    content = read_runs(runs, models)
+    content = read_runs(runs, [Path(model).name for model in models])
     if score_threshold is None:
         score_threshold = content.score_threshold
     gallery, gallery_note = mask_gallery(

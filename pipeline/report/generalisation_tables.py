@@ -181,7 +181,7 @@ def human_table(evaluations: Sequence[Evaluation], alignment: Mapping[str, Align
         evaluations: Evaluated models.
         alignment: Rows of `human_alignment.json` by name.
     """
-    reason = "not run: python -m pipeline.evaluation.human_alignment, needs the decisions on the DIN images"
+    reason = "not run: python -m pipeline human_alignment, needs the decisions on the DIN images"
     rows = []
     for name in dict.fromkeys([*(one.name for one in evaluations), *alignment]):
         row = alignment.get(name)

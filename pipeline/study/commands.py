@@ -9,9 +9,8 @@ from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.part_shapes.part_shapes import render_part_shapes
 from pipeline.runs.manifest import MANIFEST, Manifest, sha256
+from pipeline.runs.stages import CONFIGS
 from pipeline.study.rows import Row
-
-CONFIGS = Path(__file__).parent.parent.parent / "configs"
 
 
 @dataclass(frozen=True)

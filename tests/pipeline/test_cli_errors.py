@@ -25,7 +25,7 @@ def test_unknown_key_is_named(
 
 
 def test_unknown_stage_is_named() -> None:
-    with pytest.raises(ValueError, match=r"unknown stage.*stage9.*stage3_mpm"):
+    with pytest.raises(ValueError, match=r"no stage stage9.*stage3_mpm"):
         main(["stage9", "fit"])
 
 

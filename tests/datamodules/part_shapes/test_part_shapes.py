@@ -10,7 +10,8 @@ from pycocotools import mask as coco_mask
 
 from datamodules.part_shapes.drawing import Split, draw_example
 from datamodules.part_shapes.objects import OBJECTS, own_hue, part_names
-from datamodules.part_shapes.part_shapes import main, render_part_shapes
+from datamodules.part_shapes.part_shapes import render_part_shapes
+from pipeline.__main__ import main
 
 COUNTS = {"train_per_object": 6, "annotated_per_object": 4, "val_per_object": 3, "size": 64}
 RELATIONS = {
@@ -224,7 +225,8 @@ def test_an_interrupted_rendering_leaves_nothing(
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--num-objects", "1", "--train-per-object", "2", "--annotated-per-object", "1"]
-    main([str(tmp_path / "set"), *arguments, "--val-per-object", "1", "--size", "32"])
+    arguments = ["--num_objects=1", "--train_per_object=2", "--annotated_per_object=1"]
+    arguments += [f"--root={tmp_path / 'set'}", "--val_per_object=1", "--size=32"]
+    assert main(["part_shapes", *arguments]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "set")
     assert json.loads((tmp_path / "set" / "part_shapes.json").read_text())["size"] == 32

@@ -18,9 +18,8 @@ def root(tmp_path: Path) -> Path:
     return make_set(tmp_path)
 
 
-def arguments(root: Path, *more: Any) -> list[str]:
-    given = ["--imagenet", root / "imagenet", "--pinpp", root / "pinpp", "--workers", 1, *more]
-    return [str(value) for value in given]
+def check(root: Path, **more: Path) -> int:
+    return main(root / "imagenet", root / "pinpp", workers=1, **more)
 
 
 def kinds(reports: Any) -> Counter[str]:
@@ -50,7 +49,7 @@ def test_warnings_alone_leave_the_exit_status_at_zero(
 ) -> None:
     (root / "imagenet" / "train" / "dog").mkdir()
     (root / "pinpp" / "discarded_data.json").write_text(json.dumps([{"file_name": "cat/3.jpg"}]))
-    assert main(arguments(root)) == 0
+    assert check(root) == 0
     printed = capsys.readouterr().out
     assert "warning object_without_annotations" in printed
     assert "warning discarded_image" in printed
@@ -74,7 +73,7 @@ def test_problems_are_listed_summed_up_and_mended(
     (root / "pinpp" / "including" / "lost.txt").write_text("a:b\n")
     (root / "imagenet" / "train" / "cat" / "1.jpg").unlink()
     before = files_of(root / "pinpp")
-    assert main(arguments(root, "--json", root / "r.json", "--fix", root / "fixed")) == 1
+    assert check(root, json=root / "r.json", fix=root / "fixed") == 1
     assert files_of(root / "pinpp") == before
     outcome = json.loads((root / "r.json").read_text())
     assert outcome["affects_training"]
@@ -115,19 +114,19 @@ def test_folders_for_the_copy_are_refused_before_any_work(root: Path) -> None:
     (root / "full").mkdir()
     (root / "full" / "note.txt").write_text("mine")
     with pytest.raises(ValueError, match="full is not an empty folder"):
-        main(arguments(root, "--fix", root / "full"))
+        check(root, fix=root / "full")
     with pytest.raises(ValueError, match="lies within"):
-        main(arguments(root, "--fix", root / "pinpp" / "fixed"))
+        check(root, fix=root / "pinpp" / "fixed")
     assert files_of(root / "full") == {"note.txt": b"mine"}
     (root / "empty").mkdir()
-    assert main(arguments(root, "--fix", root / "empty")) == 0
+    assert check(root, fix=root / "empty") == 0
     assert files_of(root / "empty").keys() == files_of(root / "pinpp").keys()
     left = {"imagenet", "pinpp", "full", "empty"}
     assert {path.name for path in root.iterdir()} == left
 
 
 def test_the_command_answers_in_one_line_when_a_folder_is_missing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline.annotations.check_data"]
+    command = [sys.executable, "-m", "pipeline", "check_data"]
     given = ["--imagenet", str(tmp_path), "--pinpp", str(tmp_path)]
     ended = subprocess.run([*command, *given], capture_output=True, text=True, check=False)
     assert ended.returncode == 1

@@ -9,6 +9,7 @@ import pytest
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.files.errors import UserError
 from datamodules.masks.part_labels import ImageParts, PartInstance, encode_mask
 from pipeline.annotations.agreement import compare_images, compare_objects, covered_fraction
 from pipeline.annotations.compare_annotations import align_colours, compare_annotations, main
@@ -115,11 +116,9 @@ def test_page_shows_finer_and_coarser_parts(
     shapes_root: Path, coarse: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    arguments = ["--a", str(shapes_root / "pinpp"), "--b", str(coarse), "--out", str(out)]
-    main([*arguments, "--imagenet", str(shapes_root / "imagenet"), "--gallery", "3"])
-    printed = capsys.readouterr().out
-    assert "fish" in printed
-    assert str(out / "index.html") in printed
+    page = main(shapes_root / "pinpp", coarse, shapes_root / "imagenet", out, gallery=3)
+    assert "fish" in capsys.readouterr().out
+    assert page == out / "index.html"
     content = json.loads((out / "comparison.json").read_text())
     assert [row["object"] for row in content["objects"]] == ["car", "fish"]
     fish = content["objects"][1]
@@ -153,9 +152,8 @@ def test_partners_share_a_colour(shapes_root: Path, coarse: Path) -> None:
 
 def test_folders_without_a_common_object_are_refused(shapes_root: Path, tmp_path: Path) -> None:
     a, b = (import_and_name(shapes_root, tmp_path, name, (name,)) for name in ("fish", "car"))
-    folders = ["--imagenet", str(shapes_root / "imagenet"), "--out", str(tmp_path / "out")]
-    with pytest.raises(SystemExit, match="no object category is annotated by both"):
-        main(["--a", str(a), "--b", str(b), *folders])
+    with pytest.raises(UserError, match="no object category is annotated by both"):
+        main(a, b, shapes_root / "imagenet", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

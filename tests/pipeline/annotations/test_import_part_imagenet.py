@@ -8,6 +8,7 @@ import pytest
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations, read_split
+from datamodules.files.errors import UserError
 from datamodules.masks.part_labels import decode_masks
 from pipeline.annotations.check_data import check_data
 from pipeline.annotations.import_part_imagenet import import_part_imagenet, main
@@ -121,14 +122,13 @@ def test_images_that_are_not_there_are_left_out_and_named(
     content = json.loads(source.read_text())
     content["images"][0]["file_name"] = "fish_gone.jpg"
     source.write_text(json.dumps(content))
-    arguments = ["--source", str(source), "--out", str(tmp_path / "out")]
-    main([*arguments, "--imagenet", str(shapes_root / "imagenet")])
+    main(source, tmp_path / "out", imagenet=shapes_root / "imagenet")
     printed = capsys.readouterr().out
     assert "3 objects" in printed
     assert "1 problems" in printed
     assert "fish/fish_gone.jpg: no such image in" in printed
-    with pytest.raises(SystemExit, match="is not an empty folder"):
-        main(arguments)
+    with pytest.raises(UserError, match="is not an empty folder"):
+        main([source], tmp_path / "out")
 
 
 def test_nothing_is_left_behind_when_the_import_fails(shapes_root: Path, tmp_path: Path) -> None:

@@ -40,8 +40,7 @@ def test_figures_are_those_of_the_reader(
     shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     imagenet, pinpp = shapes_root / "imagenet", shapes_root / "pinpp"
-    given = ["--imagenet", imagenet, "--pinpp", pinpp, "--out", tmp_path / "out", "--workers", 1]
-    main([str(value) for value in given])
+    main(imagenet, pinpp, tmp_path / "out", workers=1)
     figures = json.loads((tmp_path / "out" / "statistics.json").read_text())
     vocabulary = PartVocabulary.from_pinpp(pinpp, imagenet)
     rows = read_annotations(pinpp, vocabulary)

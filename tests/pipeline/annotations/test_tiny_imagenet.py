@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.files.errors import UserError
 from datamodules.images.imagenet_folder import list_images, list_objects
 from datamodules.part_shapes.part_shapes import render_part_shapes
 from pipeline.annotations.tiny_imagenet import build_t_pinpp, main
@@ -70,9 +72,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]
     return root, origins
 
 
-def _build(root: Path, out: Path, *args: str) -> dict[str, object]:
-    folders = ["--imagenet", str(root / "imagenet"), "--pinpp", str(root / "pinpp")]
-    main([*folders, "--tiny", str(root / "tiny"), "--out", str(out), "--workers", "1", *args])
+def _build(root: Path, out: Path, train: Literal["all", "tiny"] = "all") -> dict[str, object]:
+    main(root / "tiny", out, root / "imagenet", root / "pinpp", train=train, workers=1)
     return json.loads((out / "report.json").read_text())
 
 
@@ -118,7 +119,7 @@ def test_tiny_keeps_the_origins_of_its_training_images_alone(
     sets: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
     root, origins = sets
-    _build(root, tmp_path / "out", "--train", "tiny")
+    _build(root, tmp_path / "out", "tiny")
     after = {key for key, _ in list_images(tmp_path / "out/imagenet/train")}
     assert len(after) == 3 * TRAIN
     assert not after & origins.keys()
@@ -177,7 +178,7 @@ def test_original_is_laid_out_as_imagenet(
 ) -> None:
     root, origins = sets
     out = tmp_path / "out"
-    main(["--original", f"--tiny={root / 'tiny'}", f"--pinpp={root / 'pinpp'}", f"--out={out}"])
+    main(root / "tiny", out, pinpp=root / "pinpp", original=True)
     val = {(path.parent.name, path.name) for path in (out / "imagenet" / "val").glob("*/*")}
     assert val == {(key.split("/")[0], name) for key, name in origins.items()}
     assert len(list_images(out / "imagenet" / "train")) == 3 * TRAIN
@@ -193,11 +194,11 @@ def test_original_is_laid_out_as_imagenet(
 
 def test_wrong_inputs_are_named(sets: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     root, _ = sets
-    with pytest.raises(SystemExit, match="--tiny must hold train/ and val/"):
-        main(["--original", f"--tiny={tmp_path}", f"--out={tmp_path / 'out'}"])
+    with pytest.raises(UserError, match="--tiny must hold train/ and val/"):
+        main(tmp_path, tmp_path / "out", original=True)
     shutil.copytree(root / "tiny", tmp_path / "tiny")
     (tmp_path / "tiny/val/val_annotations.txt").write_text("val_0.JPEG\tn00\t0\t0\t1\t1\n")
-    with pytest.raises(SystemExit, match="line 1 names no category"):
-        main(["--original", f"--tiny={tmp_path / 'tiny'}", f"--out={tmp_path / 'out'}"])
-    with pytest.raises(SystemExit):
-        main([f"--tiny={root / 'tiny'}", f"--out={tmp_path / 'out'}"])
+    with pytest.raises(UserError, match="line 1 names no category"):
+        main(tmp_path / "tiny", tmp_path / "out", original=True)
+    with pytest.raises(UserError, match="set --imagenet, or --original=true"):
+        main(root / "tiny", tmp_path / "out")

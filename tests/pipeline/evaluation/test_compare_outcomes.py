@@ -65,7 +65,7 @@ def test_exact_mcnemar() -> None:
 def test_tables_of_other_projects_are_paired(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("key,robust\nn01/x.JPEG,1\nn01/y.JPEG,0\nn02/z.JPEG,True\n")
     (tmp_path / "b.json").write_text(json.dumps({"val/x.png": True, "val/y.png": True}))
-    (row,) = (row for _, row in main(["--a", f"{tmp_path}/a.csv", "--b", f"{tmp_path}/b.json"]))
+    (row,) = (row for _, row in main(tmp_path / "a.csv", tmp_path / "b.json"))
     assert (row["both"], row["only_a"], row["only_b"], row["neither"]) == (1, 0, 1, 0)
     assert row["left_out"] == [1, 0]
     assert row["difference"] == pytest.approx(0.5)
@@ -78,7 +78,7 @@ def test_log_is_compared_unpaired(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("key,robust\nx,1\ny,0\n")
     log = read_outcomes(tmp_path / "log.txt")
     assert (log.right, log.total, log.robust) == (106, 200, {})
-    (row,) = (row for _, row in main(["--a", f"{tmp_path}/a.csv", "--b", f"{tmp_path}/log.txt"]))
+    (row,) = (row for _, row in main(tmp_path / "a.csv", tmp_path / "log.txt"))
     assert row["method"] == "unpaired"
     assert row["difference"] == pytest.approx(0.03)
     low, high = row["ci95"]
@@ -112,12 +112,12 @@ def test_missing_sources_are_named(tmp_path: Path) -> None:
 
 def test_run_folders_are_compared_under_all_common_threats(finished_runs: Path) -> None:
     run = finished_runs / "evaluate" / "stage3_mpm"
-    rows = main(["--a", str(run), "--b", str(run), "--json", str(run.parent / "both.json")])
+    rows = main(run, run, json=run.parent / "both.json")
     assert [name for name, _ in rows] == ["clean", "pgd"]
     for _, row in rows:
         assert row["method"] == "paired"
         assert row["only_a"] == row["only_b"] == row["difference"] == 0
     written = json.loads((run.parent / "both.json").read_text())["comparisons"]
     assert [row["threat"] for row in written] == ["clean", "pgd"]
-    (row,) = (row for _, row in main(["--a", str(run), "--b", str(run), "--threat", "pgd"]))
+    (row,) = (row for _, row in main(run, run, "pgd"))
     assert row["a"]["n"] == 6

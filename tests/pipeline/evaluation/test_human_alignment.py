@@ -70,7 +70,7 @@ def test_models_from_records_and_from_files_beside_people(humans: Path, tmp_path
     edge = tmp_path / "net" / "edge" / "edge_net.csv"
     models = [tmp_path / "net", tmp_path / "stage3_mpm", edge]
     out = tmp_path / "out"
-    main(["--humans", str(humans), "--model", *map(str, models), "--out", str(out)])
+    main(humans, out, models)
     content = json.loads((out / "human_alignment.json").read_text())
     rows = {row["name"]: row for row in content["rows"]}
     assert list(rows) == ["humans", "net", "stage3_mpm", "edge_net"]
@@ -90,7 +90,7 @@ def test_models_from_records_and_from_files_beside_people(humans: Path, tmp_path
 
 def test_wrong_inputs_are_refused(humans: Path, tmp_path: Path) -> None:
     def align(model: Path) -> None:
-        main(["--humans", str(humans), "--model", str(model), "--out", str(tmp_path / "out")])
+        main(humans, tmp_path / "out", model)
 
     with pytest.raises(FileNotFoundError, match="holds no experiment"):
         align(tmp_path)
@@ -105,5 +105,5 @@ def test_wrong_inputs_are_refused(humans: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="share 31 of 31 and 32 images"):
         align(file)
     with pytest.raises(FileNotFoundError, match="holds no decisions of people"):
-        main(["--humans", str(tmp_path / "net"), "--out", str(tmp_path / "out")])
+        main(tmp_path / "net", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -8,6 +8,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from modules.weights.classifier_folder import load_classifier
+from pipeline.__main__ import main as run_command
 from pipeline.cli import main as run_stage
 from pipeline.export.export_model import main
 from pipeline.runs.manifest import sha256
@@ -25,8 +26,7 @@ def images() -> torch.Tensor:
 @torch.no_grad()
 def test_run_is_exported_with_a_card(finished_runs: Path, tmp_path: Path) -> None:
     run, out = finished_runs / "stage3_mpm", tmp_path / "out"
-    command = ["--model", str(run), "--out", str(out), "--license", "mit"]
-    main([*command, "--format", "timm", "torch_export"])
+    main(run, out, ["timm", "torch_export"], license="mit")
     network = load_classifier(run)
     torch.testing.assert_close(load_classifier(out)(images()), network(images()))
     in_timm = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
@@ -53,7 +53,7 @@ def test_run_is_exported_with_a_card(finished_runs: Path, tmp_path: Path) -> Non
     assert str(finished_runs.parent) not in card.text
     for name in ("config.json", "model.safetensors", "model.pt2"):
         assert sha256(out / name) in card.text
-    main(command)  # the same weights may be exported again
+    main(run, out, license="mit")  # the same weights may be exported again
     record = json.loads((out / "export.json").read_text())
     assert set(record["files"]) == {"config.json", "model.safetensors", "model.pt2"}
 
@@ -62,20 +62,20 @@ def test_folders_with_other_content_are_refused(finished_runs: Path, tmp_path: P
     run = finished_runs / "stage3_mpm"
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="holds other files"):
-        main(["--model", str(run), "--out", str(tmp_path)])
-    main(["--model", str(run), "--out", str(tmp_path / "out")])
+        main(run, tmp_path)
+    main(run, tmp_path / "out")
     other = tmp_path / "other"
     shutil.copytree(run / "export", other)
     config = other / "config.json"
     config.write_text(config.read_text() + "\n")
     with pytest.raises(ValueError, match="holds the export of other weights"):
-        main(["--model", str(other), "--out", str(tmp_path / "out")])
+        main(other, tmp_path / "out")
     with pytest.raises(ValueError, match="no part_network form: use --format timm"):
-        main(["--model", str(run), "--out", str(tmp_path / "x"), "--format", "part_network"])
-    evaluation = str(finished_runs / "evaluate" / "stage3_mpm")
+        main(run, tmp_path / "x", "part_network")
+    evaluation = finished_runs / "evaluate" / "stage3_mpm"
     assert not list(tmp_path.glob("x*"))
     with pytest.raises(ValueError, match="evaluates other weights"):
-        main(["--model", str(other), "--out", str(tmp_path / "y"), "--evaluation", evaluation])
+        main(other, tmp_path / "y", evaluation=evaluation)
 
 
 @torch.no_grad()
@@ -90,7 +90,7 @@ def test_two_stage_run_is_exported_and_evaluated(
     run_stage(stage_args("evaluate", shapes_root, runs, name="evaluate/stage3_mpm"))
     assert (runs / "stage3_mpm" / "export" / "part_network.json").is_file()
     out = tmp_path / "out"
-    main(["--model", str(runs / "stage3_mpm"), "--out", str(out)])
+    main(runs / "stage3_mpm", out)
     network = load_classifier(runs / "stage3_mpm")
     assert torch.equal(load_classifier(out)(images()), network(images()))
     assert ModelCard.load(out / "README.md").data.library_name == "pytorch"
@@ -101,15 +101,17 @@ def test_released_checkpoints_become_folders(tmp_path: Path) -> None:
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.5, 0.4, 0.3], [0.2, 0.3, 0.25]))
     cases = (
         (ReleasedMPM(4, 6, **TINY), ["bypass"]),
-        (ReleasedTwoStage(4, 6, **TINY), ["downsampled", "--num-part-classes", "6"]),
+        (ReleasedTwoStage(4, 6, **TINY), ["downsampled", "--foreign.num_part_classes=6"]),
     )
     for network, structure in cases:
         trained(network)
         path, out = tmp_path / "released.pth.tar", tmp_path / structure[0]
         torch.save({"state_dict_ema": network.state_dict()}, path)
-        command = ["--model", str(path), "--out", str(out), "--architecture", "resnet50"]
-        command += ["--model-args", GELU, "--num-classes", "4", "--structure", *structure]
-        main([*command, "--mean", "0.5", "0.4", "0.3", "--std", "0.2", "0.3", "0.25"])
+        command = ["export_model", f"--model={path}", f"--out={out}"]
+        command += ["--foreign.architecture=resnet50", f"--foreign.model_args={GELU}"]
+        command += ["--foreign.num_classes=4", "--foreign.structure", *structure]
+        normalisation = ["--foreign.mean=[0.5,0.4,0.3]", "--foreign.std=[0.2,0.3,0.25]"]
+        assert run_command([*command, *normalisation]) == 0
         wanted = network((images() - mean) / std)[0]
         torch.testing.assert_close(load_classifier(out)(images()), wanted)
         assert sha256(path) in (out / "README.md").read_text()

@@ -12,6 +12,7 @@ import pytest
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations, split_annotations, write_split
+from datamodules.files.errors import UserError
 from datamodules.labels.pseudo_labels import to_table
 from datamodules.masks.part_labels import ImageParts, PartInstance, encode_mask
 from pipeline.label_report.build import build_label_report, main
@@ -47,9 +48,8 @@ def scored(row: ImageParts, score: float) -> ImageParts:
     return replace(row, instances=tuple(replace(one, score=score) for one in row.instances))
 
 
-def call(shapes_root: Path, labels: Path, out: Path, *more: object) -> dict[str, Any]:
-    arguments = [f"--labels={labels}", f"--imagenet={shapes_root / 'imagenet'}", f"--out={out}"]
-    main([*arguments, *map(str, more)])
+def call(shapes_root: Path, labels: Path, out: Path, **more: Any) -> dict[str, Any]:
+    assert main(labels, shapes_root / "imagenet", out=out, **more) == out / "index.html"
     return json.loads((out / "report.json").read_text())
 
 
@@ -58,7 +58,7 @@ def test_perfect_labels_of_the_held_out_tenth(
 ) -> None:
     vocabulary, rows = shapes
     run = write_run(tmp_path / "run", rows, vocabulary)
-    report = call(shapes_root, run, tmp_path / "out", f"--pinpp={shapes_root / 'pinpp'}")
+    report = call(shapes_root, run, tmp_path / "out", pinpp=shapes_root / "pinpp")
     figures = report["runs"][0]
     annotations = read_annotations(shapes_root / "pinpp", vocabulary)
     assert figures["compared"] == len(split_annotations(annotations, "val")) == 3
@@ -96,9 +96,9 @@ def test_page_lists_empty_images_errors_and_both_runs(
         shapes_root,
         folders[0],
         tmp_path / "out",
-        f"--unfiltered={folders[1]}",
-        f"--truth={shapes_root / 'pinpp'}",
-        "--min-score=0.5",
+        unfiltered=folders[1],
+        truth=shapes_root / "pinpp",
+        min_score=0.5,
     )
     filtered, unfiltered = report["runs"]
     assert filtered["compared"] == unfiltered["compared"] == 24
@@ -187,26 +187,26 @@ def test_refusals_are_one_line(
 ) -> None:
     vocabulary, rows = shapes
     run = write_run(tmp_path / "run", rows, vocabulary)
-    pinpp = f"--pinpp={shapes_root / 'pinpp'}"
+    pinpp = shapes_root / "pinpp"
     out = tmp_path / "out"
-    with pytest.raises(SystemExit, match=r"nowhere.* does not exist"):
-        call(shapes_root, tmp_path / "nowhere", out, pinpp)
-    with pytest.raises(SystemExit, match="give --pinpp"):
+    with pytest.raises(UserError, match=r"nowhere.* does not exist"):
+        call(shapes_root, tmp_path / "nowhere", out, pinpp=pinpp)
+    with pytest.raises(UserError, match="give --pinpp"):
         call(shapes_root, run, out)
-    with pytest.raises(SystemExit, match=r"no image of .*val_parts has a row"):
-        call(shapes_root, run, out, f"--truth={shapes_root / 'val_parts'}")
+    with pytest.raises(UserError, match=r"no image of .*val_parts has a row"):
+        call(shapes_root, run, out, truth=shapes_root / "val_parts")
     other = write_run(tmp_path / "other", rows, replace(vocabulary, inclusions=((3, 1),)))
-    with pytest.raises(SystemExit, match="other has another part vocabulary"):
-        call(shapes_root, run, out, pinpp, f"--unfiltered={other}")
+    with pytest.raises(UserError, match="other has another part vocabulary"):
+        call(shapes_root, run, out, pinpp=pinpp, unfiltered=other)
     shard = run / "labels/00001.parquet"
     shard.write_bytes(shard.read_bytes()[:100])
-    with pytest.raises(SystemExit, match=r"00001.parquet is damaged"):
-        call(shapes_root, run, out, pinpp)
+    with pytest.raises(UserError, match=r"00001.parquet is damaged"):
+        call(shapes_root, run, out, pinpp=pinpp)
     assert not (out / "index.html").exists()
     (tmp_path / "bare/labels").mkdir(parents=True)
     vocabulary.save(tmp_path / "bare/vocabulary.json")
-    with pytest.raises(SystemExit, match="holds no pseudo labels"):
-        call(shapes_root, tmp_path / "bare", out, pinpp)
+    with pytest.raises(UserError, match="holds no pseudo labels"):
+        call(shapes_root, tmp_path / "bare", out, pinpp=pinpp)
     doubled = write_run(tmp_path / "doubled", [*rows, *rows], vocabulary)
-    with pytest.raises(SystemExit, match="has a second row"):
-        call(shapes_root, doubled, out, pinpp)
+    with pytest.raises(UserError, match="has a second row"):
+        call(shapes_root, doubled, out, pinpp=pinpp)

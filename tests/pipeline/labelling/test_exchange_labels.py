@@ -140,9 +140,8 @@ def test_stage_3_trains_on_imported_labels(
     (data / "imagenet").symlink_to(images)
     (data / "pinpp").symlink_to(shapes_root / "pinpp")
     runs = tmp_path / "runs"
-    args = [str(tmp_path / "png"), "--out", str(runs / "stage2_pseudolabels"), "--workers=1"]
-    args += ["--imagenet", str(data / "imagenet"), "--pinpp", str(data / "pinpp")]
-    import_main(["--format", "png", "--source", *args])
+    labels = runs / "stage2_pseudolabels"
+    import_main("png", tmp_path / "png", labels, data / "imagenet", data / "pinpp", workers=1)
     cli = main(stage_args("stage3_mpm", data, runs, "--trainer.max_epochs=1"))
     assert cli is not None
     assert Manifest.read(runs / "stage3_mpm").is_complete
@@ -154,7 +153,7 @@ def test_export_goes_on_and_refuses_other_labels(
     run: Path, tmp_path: Path, truth: list[ImageParts]
 ) -> None:
     out = tmp_path / "png"
-    export_main(["--labels", str(run), "--format=png", "--out", str(out), "--workers=1"])
+    export_main(run, "png", out, workers=1)
     names = vocabulary_of(run).objects
     kept = out / "seg" / names[0]
     times = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
@@ -214,7 +213,7 @@ def test_labels_that_do_not_fit_are_named(
     file.write_text(json.dumps(moved))
     refused(coco, "coco", f"{name}.json lists {name}/9.jpg, but .* does not exist")
     file.write_text(json.dumps(good | {"images": good["images"][1:], "annotations": []}))
-    refused(coco, "coco", f"no labels for {truth[0].key}: pass --allow-missing")
+    refused(coco, "coco", f"no labels for {truth[0].key}: pass --allow_missing")
     size = {**good["images"][0], "height": 63}
     file.write_text(json.dumps(good | {"images": [size, *good["images"][1:]], "annotations": []}))
     refused(coco, "coco", f"{truth[0].key} are 63x64, .* is 64x64")

@@ -106,7 +106,7 @@ def test_main_prints_figures_of_run_folders(
     }
     (tmp_path / "truth/json").mkdir(parents=True)
     (tmp_path / "truth/json/ant.json").write_text(json.dumps(content))
-    main(["--labels", str(run), "--truth", str(tmp_path / "truth")])
+    main(run, tmp_path / "truth")
     assert json.loads(capsys.readouterr().out) == {
         str(run): {"miou": 1.0, "images": 2, "compared": 1, "labelled": 1, "errors": 1}
     }

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
 from datamodules.images.imagenet_folder import list_images
 from pipeline import published
-from pipeline.report.build import build_report, main
+from pipeline.report.build import build_report
 from pipeline.report.cells import Cell
 from pipeline.report.curves import draw_curves, group_curves
 from pipeline.report.reading.curves import read_curves
@@ -118,16 +119,16 @@ def test_named_models_only(runs: Path, tmp_path: Path) -> None:
 
 
 def test_missing_runs_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"error: .*gone is not a folder: run make demo"):
-        main(["--runs", str(tmp_path / "gone")])
+    with pytest.raises(UserError, match=r"gone is not a folder: run make demo"):
+        build_report(tmp_path / "gone")
 
 
 def test_damaged_summary_is_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "evaluate" / "model"
     folder.mkdir(parents=True)
     (folder / "summary.json").write_text("{")
-    with pytest.raises(SystemExit, match=r"error: .*summary\.json is damaged"):
-        main(["--runs", str(tmp_path)])
+    with pytest.raises(UserError, match=r"summary\.json is damaged"):
+        build_report(tmp_path)
 
 
 def test_same_threat_of_run_and_paper_shares_a_column(runs: Path) -> None:

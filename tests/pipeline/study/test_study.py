@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from modules.weights.classifier_folder import load_classifier
+from pipeline.__main__ import main
 from pipeline.runs.manifest import Manifest
-from pipeline.study.__main__ import main
-from pipeline.study.commands import CONFIGS, Step
+from pipeline.runs.stages import CONFIGS
+from pipeline.study.commands import Step
 from pipeline.study.document import write_document
 from pipeline.study.plot import draw_study
 from pipeline.study.processes import Processes
@@ -145,6 +146,7 @@ def test_two_rows_from_end_to_end_and_once_only(
     shutil.copy(PROJECT / "tests/configs/stage3_mpm.yaml", overlays)
     (overlays / "evaluate.yaml").write_text(EVALUATION)
     arguments = [
+        "study",
         f"--data={shapes_root}",
         f"--out={tmp_path / 'study'}",
         f"--overlays={overlays}",
@@ -152,13 +154,11 @@ def test_two_rows_from_end_to_end_and_once_only(
         "--autoattack=0",
         "--seeds=1",
         "--jobs=2",
-        "--write-docs",
+        "--write_docs=true",
         f"--docs={tmp_path / 'docs'}",
-        "--rows",
-        "vanilla",
-        "mpm",
+        "--rows=[vanilla,mpm]",
     ]
-    main(arguments)
+    assert main(arguments) == 0
     folder = tmp_path / "study" / shapes_root.name
     rows = list(csv.DictReader((folder / "results.csv").open()))
     assert [(row["row"], row["seed"], row["state"]) for row in rows] == [
@@ -186,5 +186,5 @@ def test_two_rows_from_end_to_end_and_once_only(
 
     monkeypatch.setattr(Processes, "_start", refuse)
     capsys.readouterr()
-    main(arguments)
+    assert main(arguments) == 0
     assert "2 of 2 runs were done before" in capsys.readouterr().out

@@ -1,19 +1,15 @@
-"""What a training will cost: times a few of its real steps, and writes nothing.
+"""What a training will cost: times a few of its real steps, and writes nothing."""
 
-python -m pipeline.estimate [--devices 8] STAGE fit -c CONFIG ...
-"""
-
-import argparse
 import logging
 import warnings
 from collections.abc import Sequence
 
+from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.__main__ import one_line
 from pipeline.estimate.measure import Estimate, estimate
-from pipeline.runs.error_exit import error_exit
+from pipeline.runs.stages import STAGES
 
 
 def show(result: Estimate, console: Console) -> None:
@@ -47,22 +43,37 @@ def show(result: Estimate, console: Console) -> None:
     )
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Command line: `python -m pipeline.estimate [--devices N] STAGE fit -c CONFIG ...`."""
-    parser = argparse.ArgumentParser(prog="pipeline.estimate", description=__doc__)
-    parser.add_argument("--devices", type=int, help="of the run (those of the configuration)")
-    parser.add_argument("--steps", type=int, default=10, help="steps of each kind to time")
-    parser.add_argument("stage", nargs=argparse.REMAINDER, help="as for python -m pipeline")
-    given = parser.parse_args(args)
+def main(args: Sequence[str]) -> None:
+    """Command line of `python -m pipeline estimate [--devices N] STAGE fit -c CONFIG ...`.
+
+    Args:
+        args: `estimate`, its options, and the training's own command line.
+    """
+    parser = ArgumentParser(
+        prog="python -m pipeline estimate",
+        usage="%(prog)s [--devices N] [--steps N] STAGE fit -c CONFIG ...",
+    )
+    parser.add_function_arguments(print_estimate, skip={"training"})
+    start = next((at for at, arg in enumerate(args) if arg in STAGES), len(args))
+    options = parser.parse_args(list(args[1:start]))
+    print_estimate(args[start:], **options.as_dict())
+
+
+def print_estimate(training: Sequence[str], devices: int | None = None, steps: int = 10) -> None:
+    """Times a few real steps of a training and says what all of it will cost; writes nothing.
+
+    Args:
+        training: stage and arguments, as for `python -m pipeline`.
+        devices: of the run, by default those of the configuration.
+        steps: steps of each kind to time.
+
+    Raises:
+        UserError: if it is no training that can be timed, or an argument of it is wrong.
+    """
     warnings.filterwarnings("ignore")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     console = Console()
     with console.status("timing the loader and some steps"):
-        result = estimate(given.stage, given.devices, given.steps)
+        result = estimate(training, devices, steps)
     show(result, console)
-
-
-if __name__ == "__main__":
-    with error_exit(message=one_line):
-        main()
