@@ -145,33 +145,3 @@ def build_report(
     write_tables(_flat(tables), out.parent / "tables")
     write_text(out, page)
     return out
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of `python -m pipeline.report`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.report", description="Writes the HTML report of a runs folder."
-    )
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the run folders")
-    parser.add_argument(
-        "--model",
-        nargs="*",
-        action="extend",
-        default=[],
-        help="models to show, repeatable; default: every folder below RUNS/evaluate",
-    )
-    parser.add_argument("--imagenet", type=Path, help="folder with train/, for the gallery")
-    parser.add_argument("--pinpp", type=Path, help="folder with json/, for the gallery")
-    parser.add_argument("--out", type=Path, help="default RUNS/report/index.html")
-    parser.add_argument("--score-threshold", type=float, help="default: as stage 3 used")
-    given = parser.parse_args(arguments)
-    with error_exit():
-        path = build_report(
-            given.runs,
-            given.out,
-            models=[Path(model).name for model in given.model],
-            imagenet=given.imagenet,
-            pinpp=given.pinpp,
-            score_threshold=given.score_threshold,
-        )
-    print(path)
