@@ -144,10 +144,10 @@ class RobustnessDataModule(LightningDataModule):
     def settings(self) -> dict[str, Any]:
         """All that decides what a unit and its records are, as JSON-able values."""
         listing = "\n".join(f"{key} {label}" for key, label in self.image_list)
-        within = {}  # records made before there were subsets do not say that they have none
+        subset = None
         if self.groups is not None:
             digest = hashlib.sha256(f"{self.groups.tolist()}".encode()).hexdigest()
-            within = {"subset": f"{self._class_subset} sha256:{digest}"}
+            subset = f"{self._class_subset} sha256:{digest}"
         return {
             "image_list": hashlib.sha256(listing.encode()).hexdigest(),
             "chunk_size": self.chunk_size,
@@ -155,7 +155,7 @@ class RobustnessDataModule(LightningDataModule):
             "resize": self.resize,
             "seed": self.seed,
             "part_annotations": self.annotations_hash,
-            **within,
+            "subset": subset,
         }
 
     def subset_lines(self) -> str:

@@ -1,6 +1,5 @@
 """What the evaluations' callbacks share: settings, record files, waiting and a line a result."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from datamodules.files.atomic_files import written_whole
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
 from pipeline.evaluation.summaries import SetRow, ThreatRow
-from pipeline.runs.settings import differences
+from pipeline.runs.refuse_mixing import refuse_mixing
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -86,7 +85,8 @@ class EvaluationRecords(Callback, Generic[Evaluator, Data]):
         """
         module, data = self.parts(trainer, pl_module)
         path = Path(trainer.default_root_dir) / "records" / "settings.json"
-        settings = joined_settings(path, self.settings(module, data), self.by_name, self.remedy)
+        origin = self.settings(module, data)
+        settings = refuse_mixing(path, origin, self.remedy, growing=self.by_name)
         if trainer.is_global_zero:
             write_json(path, settings)
 
@@ -109,33 +109,6 @@ class EvaluationRecords(Callback, Generic[Evaluator, Data]):
             else:
                 self.sum_up(root, module, data)
         trainer.strategy.barrier("summary")
-
-
-def joined_settings(path: Path, settings: dict[str, Any], parts: str, mend: str) -> dict[str, Any]:
-    """Joins the settings of this run with those that its records were written with.
-
-    Args:
-        path: `settings.json` beside the records, which need not exist.
-        settings: of this run.
-        parts: the entry of settings by name; names that only one side has are no contradiction.
-        mend: what to do where the settings differ.
-
-    Returns:
-        The settings, with the names of both sides.
-
-    Raises:
-        UserError: if they differ.
-    """
-    if not path.is_file():
-        return settings
-    old = json.loads(path.read_text())
-    joined = settings | {parts: old[parts] | settings[parts]}
-    found = differences(old | {parts: settings[parts] | old[parts]}, joined)
-    if found:
-        raise UserError(
-            f"{path.parent} was written with other settings ({'; '.join(found)}): {mend}"
-        )
-    return joined
 
 
 def write_record(

@@ -17,6 +17,7 @@ from modules.weights.part_network_folder import DeployedPartNetwork, write_part_
 from pipeline.export.import_checkpoint import ForeignModel, import_model
 from pipeline.export.model_card import CardContent, find_evaluation, model_card
 from pipeline.runs.manifest import MANIFEST, require_complete, sha256
+from pipeline.runs.refuse_mixing import refuse_mixing
 
 Format = Literal["timm", "part_network", "onnx", "torch_export"]
 FORMATS: tuple[Format, ...] = ("timm", "part_network", "onnx", "torch_export")
@@ -59,7 +60,11 @@ def export_model(
     if (model / MANIFEST).is_file():
         require_complete(model, "make stage3-mpm")
     classifier = load_classifier(model)
-    _refuse_other_content(out, fingerprint(model))
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: give a folder")
+    present = (path for path in out.glob("*") if not path.name.startswith("."))
+    origin = {"fingerprint": fingerprint(model)}
+    refuse_mixing(out / RECORD, origin, "give another --out", present)
     own: Format = "timm" if isinstance(classifier, Normalised) else "part_network"
     if wrong := {"timm", "part_network"}.intersection(formats) - {own}:
         raise UserError(f"{model} has no {wrong.pop()} form: use --format {own}")
@@ -108,18 +113,6 @@ def _run_folder(model: Path) -> Path:
     if model.is_dir():
         return model.parent if model.name == "export" else model
     return model.parent.parent if model.parent.name in ("checkpoints", "export") else model.parent
-
-
-def _refuse_other_content(out: Path, model: str) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file: give a folder")
-    present = [path for path in out.glob("*") if not path.name.startswith(".")]
-    if not present:
-        return
-    record = json.loads((out / RECORD).read_text()) if (out / RECORD).is_file() else {}
-    if record.get("fingerprint") != model:
-        what = "the export of other weights" if record else "other files"
-        raise UserError(f"{out} holds {what}: give another --out")
 
 
 def _write_weights(classifier: Normalised | DeployedPartNetwork, model: Path, out: Path) -> None:

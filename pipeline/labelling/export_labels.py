@@ -21,6 +21,7 @@ from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from pipeline.runs.manifest import Manifest, require_complete, sha256
 from pipeline.runs.process_map import work_through
+from pipeline.runs.refuse_mixing import refuse_mixing
 
 Format = Literal["coco", "png"]
 
@@ -97,7 +98,9 @@ def export_labels(
     for file in label_files(labels):
         for label in shard_objects(file):
             shards[label].append(file)
-    _claim(out, _provenance(labels, layout, pinpp, min_score))
+    record, remedy = out / "export.json", f"give another --out, or delete {out}"
+    origin = _provenance(labels, layout, pinpp, min_score)
+    write_json(record, refuse_mixing(record, origin, remedy, out.glob("*")))
     _write_surroundings(out, layout, vocabulary, imagenet)
     tasks = [
         CategoryExport(
@@ -162,28 +165,6 @@ def _provenance(
         "human_sha256": hashlib.sha256("\n".join(human).encode()).hexdigest() if pinpp else None,
         "min_score": min_score,
     }
-
-
-def _claim(out: Path, provenance: dict[str, Any]) -> None:
-    """Writes `export.json`, or refuses a folder that holds something else."""
-    path = out / "export.json"
-    mend = f"give another --out, or delete {out}"
-    if not path.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise UserError(f"{out} is not empty and no export: {mend}")
-        write_json(path, provenance)
-        return
-    try:
-        old = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): {mend}") from None
-    changed = [
-        f"{name}: {old.get(name)} -> {value}"
-        for name, value in provenance.items()
-        if old.get(name) != value
-    ]
-    if changed:
-        raise UserError(f"{out} holds other labels ({'; '.join(changed)}): {mend}")
 
 
 def _write_surroundings(

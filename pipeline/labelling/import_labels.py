@@ -11,7 +11,7 @@ from datamodules.imagenet_shards import ImageNetShardsDataModule, made_of, shard
 from datamodules.labels.png import png_path
 from pipeline.labelling.export_labels import Format
 from pipeline.labelling.imported_shards import HINT, ShardImport, import_shard
-from pipeline.labelling.provenance import claim_labels
+from pipeline.labelling.provenance import LabelOrigin
 from pipeline.runs.manifest import Manifest, mark_complete
 from pipeline.runs.process_map import work_through
 from pipeline.runs.stage_outputs import PACKAGES
@@ -52,8 +52,8 @@ def import_labels(
     data = ImageNetShardsDataModule(imagenet, pinpp, shard_size=shard_size)
     files = _source_files(source, layout, data, allow_missing)
     vocabulary = data.vocabulary
-    provenance = {"imported": layout, "source_sha256": files, "allow_missing": allow_missing}
-    claim_labels(out, data.provenance | provenance)
+    settings = {"imported": layout, "source_sha256": files, "allow_missing": allow_missing}
+    LabelOrigin(**data.provenance, settings=settings).claim(out)
     vocabulary.save(out / "vocabulary.json")
     Manifest(
         out.name,

@@ -1,12 +1,14 @@
 """What stage 2 labels were made of, and the refusal to mix them with others."""
 
-import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
+from pipeline.runs.refuse_mixing import refuse_mixing
 
 
 def check_vocabulary(checkpoint: Path, vocabulary: PartVocabulary) -> None:
@@ -34,33 +36,37 @@ def check_vocabulary(checkpoint: Path, vocabulary: PartVocabulary) -> None:
         )
 
 
-def claim_labels(run: Path, provenance: dict[str, Any]) -> None:
-    """Writes `labels/_shards.json`, or refuses labels that were made another way.
+@dataclass(frozen=True)
+class LabelOrigin:
+    """The content of `labels/_shards.json`: what decides the labels of a run folder.
 
-    Args:
-        run: stage 2 run folder.
-        provenance: what decides the labels: image list, weights, settings.
-
-    Raises:
-        UserError: if the folder's labels were made with something else.
+    Attributes:
+        images: number of images.
+        image_list_sha256: hash of their keys, in order.
+        shard_size: images of a shard.
+        vocabulary_hash: of the part vocabulary.
+        settings: how they were labelled: weights and settings, or what was imported.
+        format_version: of this file.
     """
-    path = run / "labels" / "_shards.json"
-    mend = f"give the new run another NAME=, or delete {path.parent}"
-    try:
-        old = json.loads(path.read_text())
-    except FileNotFoundError:
-        if any(path.parent.glob("*.parquet")):
-            raise UserError(
-                f"{path} is missing, so how its labels were made is not known: {mend}"
-            ) from None
-        write_json(path, provenance)
-        return
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): {mend}") from None
-    changed = [
-        f"{name}: {old.get(name)} -> {provenance.get(name)}"
-        for name in sorted(old.keys() | provenance.keys())
-        if old.get(name) != provenance.get(name)
-    ]
-    if changed:
-        raise UserError(f"{path.parent} was made another way ({'; '.join(changed)}): {mend}")
+
+    images: int
+    image_list_sha256: str
+    shard_size: int
+    vocabulary_hash: str
+    settings: Mapping[str, Any]
+    format_version: int = 1
+
+    def claim(self, run: Path) -> None:
+        """Writes the file, or refuses labels that were made another way.
+
+        Args:
+            run: stage 2 run folder.
+
+        Raises:
+            UserError: if the folder's labels were made another way.
+        """
+        record = run / "labels" / "_shards.json"
+        remedy = f"give the new run another NAME=, or delete {record.parent}"
+        origin = refuse_mixing(record, asdict(self), remedy, record.parent.glob("*.parquet"))
+        if not record.is_file():  # its hash is in every shard
+            write_json(record, origin)

@@ -18,7 +18,7 @@ from datamodules.imagenet_shards import ImageNetShardsDataModule, made_of
 from datamodules.labels.shard_claims import ShardClaims, cannot_write
 from modules.pseudo_label_writer import PseudoLabelWriter
 from pipeline.labelling.progress import LabelMeter, LabelProgressBar
-from pipeline.labelling.provenance import check_vocabulary, claim_labels
+from pipeline.labelling.provenance import LabelOrigin, check_vocabulary
 from pipeline.labelling.shard_writer import ShardWriter
 from pipeline.runs.manifest import sha256
 
@@ -78,12 +78,8 @@ class PseudoLabelShards(Callback):
         data = _data(trainer)
         assert isinstance(pl_module, PseudoLabelWriter)
         check_vocabulary(pl_module.checkpoint, data.vocabulary)
-        provenance = {
-            **data.provenance,
-            "segmenter_sha256": sha256(pl_module.checkpoint),
-            **pl_module.settings,
-        }
-        claim_labels(Path(trainer.default_root_dir), provenance)
+        settings = {"segmenter_sha256": sha256(pl_module.checkpoint), **pl_module.settings}
+        LabelOrigin(**data.provenance, settings=settings).claim(Path(trainer.default_root_dir))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the writer and the count, without rows of an earlier, interrupted run."""

@@ -139,7 +139,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         for row in rows
         if row.early
     ]
-    if "subset" in records and folder.parent.name != "subsets":
+    if records.get("subset") and folder.parent.name != "subsets":
         name = records["subset"].split()[0]
         warnings.append(f"attacked within the classes of {name} alone: its place is subsets/{name}")
     warnings += [f"{name}: {line}" for name, one in subsets.items() for line in one.warnings]

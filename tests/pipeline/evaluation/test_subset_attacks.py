@@ -89,16 +89,16 @@ def test_attacks_on_two_groups_fill_the_report(runs: Path, shapes_root: Path) ->
             name="evaluate/stage3_mpm/subsets/pair",
         )
     (folder / "manifest.json").unlink()
-    with pytest.raises(ValueError, match=r"other settings .*subset: pair sha256:"):
+    with pytest.raises(ValueError, match=r"made another way .*subset: pair sha256:"):
         evaluate(runs, shapes_root, name="evaluate/stage3_mpm/subsets/pair")
 
 
 @pytest.mark.parametrize(
     ("variables", "wanted"),
     [
-        (["SUBSET=pin11"], ["imagenet.yaml -c configs/evaluate/pin11.yaml", "/m/subsets/pin11"]),
-        (["CONFIG=imagenet pin11"], ["evaluate/pin11.yaml", "subset=pin11", "/m/subsets/pin11"]),
-        (["SUBSET=mine", "SUBSETS=f"], ["subset=mine", "subsets=f", "imagenet.yaml --data"]),
+        (["SUBSET=pin11"], ["-c imagenet -c pin11", "/m/subsets/pin11"]),
+        (["CONFIG=imagenet pin11"], ["-c imagenet -c pin11", "subset=pin11", "/m/subsets/pin11"]),
+        (["SUBSET=mine", "SUBSETS=f"], ["subset=mine", "subsets=f", "-c imagenet --data"]),
     ],
 )
 def test_make_attacks_within_a_subset(variables: list[str], wanted: list[str]) -> None:

@@ -45,7 +45,9 @@ def test_other_settings_and_other_images_are_refused(label_root: Path, tmp_path:
     before = files_of(tmp_path)
     with pytest.raises(ValueError, match=r"score_threshold: 0\.05 -> 0\.5\)"):
         predict(label_root, tmp_path, labels={"score_threshold": 0.5})
-    with pytest.raises(ValueError, match=r"category_filter: True -> False; flip_tta: False -> Tr"):
+    with pytest.raises(
+        ValueError, match=r"category_filter: True -> False; settings.flip_tta: False"
+    ):
         predict(label_root, tmp_path, labels={"category_filter": False, "flip_tta": True})
     shutil.copytree(label_root, tmp_path / "more")
     more = tmp_path / "more/imagenet/train/ant"
