@@ -106,7 +106,7 @@ GROUPS = {
         ),
         "report": Command("pipeline.report.build:build_report", "one HTML page of all runs"),
         "overview": Command(
-            "pipeline.drawing.part_overlays:write_overview", "picture of images and their parts"
+            "pipeline.drawing.overview:write_overview", "picture of images and their parts"
         ),
     },
 }

@@ -1,66 +1,10 @@
 """`summary.json` of the evaluations and `human_alignment.json`: one writer and one reader each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Self
 
-from datamodules.files.errors import UserError
-from datamodules.files.json_files import read_json, write_json
-
-FORMAT_VERSION = 1
-AnyRow = TypeVar("AnyRow")
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What an evaluation leaves in its run folder; attributes of subclasses are its entries."""
-
-    file: ClassVar[str] = "summary.json"
-    remedy: ClassVar[str] = "run make evaluate again"
-
-    @classmethod
-    def read(cls, run: Path) -> Self:
-        """Reads the summary of a run folder.
-
-        Raises:
-            MissingInputError: if the folder has none.
-            UserError: if it is damaged, lacks an entry or is of another format version.
-        """
-        path = run / cls.file
-        content = read_json(path, cls.remedy)
-        version = content.pop("format_version", "none")
-        if version != FORMAT_VERSION:
-            raise UserError(
-                f"{path} has format version {version}, this version of partrobust reads "
-                f"{FORMAT_VERSION}: {cls.remedy}"
-            )
-        try:
-            return cls.parse(content)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} lacks {error}: {cls.remedy}") from None
-
-    @classmethod
-    def find(cls, run: Path) -> Self | None:
-        """The summary of a run folder, None where there is none.
-
-        Raises:
-            UserError: if it is damaged, lacks an entry or is of another format version.
-        """
-        return cls.read(run) if (run / cls.file).is_file() else None
-
-    def write(self, run: Path) -> None:
-        """Writes the summary of a run folder."""
-        write_json(run / self.file, {"format_version": FORMAT_VERSION, **self.content()})
-
-    @classmethod
-    def parse(cls, content: Mapping[str, Any]) -> Self:
-        """The summary from its entries as plain values."""
-        return _row(cls, content)
-
-    def content(self) -> dict[str, Any]:
-        """Its entries as plain values."""
-        return asdict(self)
+from pipeline.evaluation.summary_file import Summary, parse_row
 
 
 @dataclass(frozen=True)
@@ -127,7 +71,7 @@ class PartsUnderAttack:
         """From plain values."""
         if "missing" in content:
             return cls(content["missing"])
-        scores = {name: _row(PartScores, row) for name, row in content["threats"].items()}
+        scores = {name: parse_row(PartScores, row) for name, row in content["threats"].items()}
         return cls("", content["threat"], scores)
 
     def content(self) -> dict[str, Any]:
@@ -161,8 +105,8 @@ class RobustnessSummary(Summary):
         """The summary from its entries as plain values."""
         return cls(
             content["model"],
-            [_row(ThreatRow, row) for row in content["threats"]],
-            _row(AttackedImages, content["subset"]),
+            [parse_row(ThreatRow, row) for row in content["threats"]],
+            parse_row(AttackedImages, content["subset"]),
             list(content["warnings"]),
             PartsUnderAttack.parse(content["parts"]),
         )
@@ -231,8 +175,8 @@ class GeneralisationSummary(Summary):
     @classmethod
     def parse(cls, content: Mapping[str, Any]) -> Self:
         """The summary from its entries as plain values."""
-        sets = [_row(SetRow, row) for row in content["sets"]]
-        return cls(content["model"], sets, [_row(MeanRow, row) for row in content["means"]])
+        sets = [parse_row(SetRow, row) for row in content["sets"]]
+        return cls(content["model"], sets, [parse_row(MeanRow, row) for row in content["means"]])
 
 
 @dataclass(frozen=True)
@@ -255,7 +199,9 @@ class DetectionResults(Summary):
     @classmethod
     def parse(cls, content: Mapping[str, Any]) -> Self:
         """The summary from its entries as plain values."""
-        rows = {name: _row(BoxPrecision, row) for name, row in content.items() if name != "images"}
+        rows = {
+            name: parse_row(BoxPrecision, row) for name, row in content.items() if name != "images"
+        }
         return cls(rows, content["images"])
 
     def content(self) -> dict[str, Any]:
@@ -305,11 +251,5 @@ class HumanAlignment(Summary):
     @classmethod
     def parse(cls, content: Mapping[str, Any]) -> Self:
         """The file from its entries as plain values."""
-        rows = [_row(AlignmentRow, row) for row in content["rows"]]
+        rows = [parse_row(AlignmentRow, row) for row in content["rows"]]
         return cls(content["experiments"], content["absent"], rows, content["conditions"])
-
-
-def _row(kind: type[AnyRow], content: Mapping[str, Any]) -> AnyRow:
-    """A dataclass of entries; a KeyError names the one that is missing."""
-    names = [one.name for one in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: content[name] for name in names})

@@ -1,5 +1,4 @@
 import itertools
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,7 @@ from pipeline.drawing.part_overlays import (
     overlay,
     resize,
     show_parts,
-    write_overview,
 )
-from pipeline.report.reading.examples import amplified_difference
 
 # Machado et al. 2009, severity 1, on linear RGB
 DEUTERANOPIA = np.array(
@@ -137,35 +134,3 @@ def test_legend_names_objects_where_there_are_several(shapes_root: Path) -> None
         vocabulary.parts[first - 1],
         vocabulary.parts[second - 1],
     ]
-
-
-def test_difference_is_amplified_to_the_full_range() -> None:
-    clean = np.full((2, 2, 3), 100, np.uint8)
-    adversarial = clean.copy()
-    adversarial[0, 0] += 4
-    adversarial[1, 1] -= 4
-    difference, gain = amplified_difference(clean, adversarial)
-    assert gain == 31
-    assert difference[0, 0, 0] == 128 + 124
-    assert difference[1, 1, 0] == 128 - 124
-    assert difference[0, 1, 0] == 128
-
-
-def test_overview_is_a_small_picture(shapes_root: Path, tmp_path: Path) -> None:
-    out = write_overview(
-        shapes_root / "imagenet", shapes_root / "pinpp", tmp_path / "docs" / "overview.png"
-    )
-    content = out.read_bytes()
-    picture = Image.open(BytesIO(content))
-    assert picture.format == "PNG"
-    assert len(content) <= 300_000
-    assert picture.width > picture.height > 100
-    pixels = np.array(picture.convert("RGB"))
-    assert (pixels == PALETTE[0]).all(axis=-1).sum() > 80
-
-
-def test_overview_shrinks_until_it_fits(shapes_root: Path, tmp_path: Path) -> None:
-    folders = (shapes_root / "imagenet", shapes_root / "pinpp")
-    large = write_overview(*folders, tmp_path / "large.png")
-    small = write_overview(*folders, tmp_path / "small.png", max_bytes=40_000)
-    assert small.stat().st_size <= 40_000 < large.stat().st_size

@@ -17,9 +17,9 @@ from pipeline.evaluation.summaries import (
     PartsUnderAttack,
     RobustnessSummary,
     SetRow,
-    Summary,
     ThreatRow,
 )
+from pipeline.evaluation.summary_file import Summary
 
 THREAT = ThreatRow("pgd", "linf", 4 / 255, 0.5, [0.4, 0.6], 100, {"": 50, "PGD": 50}, True)
 IMAGES = AttackedImages("subset.txt", "00", 100, [10, 10])

@@ -14,7 +14,6 @@ from pipeline.report.cells import Cell
 from pipeline.report.curves import draw_curves, group_curves
 from pipeline.report.reading.curves import read_curves
 from pipeline.report.reading.evaluations import read_evaluation
-from pipeline.report.reading.examples import read_examples
 from pipeline.report.reading.facts import label_facts, stage_facts
 from pipeline.report.reading.segmenter import category_tables, segmenter_rows
 from pipeline.report.robustness_tables import result_table
@@ -191,10 +190,3 @@ def test_curves_of_one_quantity_share_axes(runs: Path) -> None:
 
 def test_no_events_no_curves(tmp_path: Path) -> None:
     assert read_curves(tmp_path) == {}
-
-
-def test_fooled_examples_come_first(runs: Path) -> None:
-    pairs = read_examples(runs / "evaluate" / "stage3_mpm", limit=2)
-    assert [pair.key for pair in pairs] == ["c/3.jpg", "a/1.jpg"]
-    assert pairs[0].truth == pairs[0].clean_prediction != pairs[0].adversarial_prediction
-    assert pairs[0].gain == 31
