@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
@@ -21,13 +20,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
 from datamodules.images.imagenet_folder import list_images, read_image
-from datamodules.labels.pseudo_labels import SCHEMA
+from datamodules.labels.pseudo_labels import PROVENANCE, SCHEMA, opened_shard
 from datamodules.labels.shard_claims import ShardClaims
 
 # A batch before it is decoded: shard, position of its first image in it, keys and labels.
 BatchIndex = tuple[int, int, list[str], list[int]]
-
-MADE_OF = b"partrobust.made_of"  # where a shard's Parquet schema has what `made_of` gives
 
 
 def shard_path(run: Path, shard: int) -> Path:
@@ -35,8 +32,8 @@ def shard_path(run: Path, shard: int) -> Path:
     return run / "labels" / f"{shard:05d}.parquet"
 
 
-def made_of(run: Path) -> str:
-    """What a run folder's labels are made of: the hash of its `labels/_shards.json`, or nothing."""
+def provenance_hash(run: Path) -> str:
+    """Hash of `labels/_shards.json`, which says what a run's labels were made from, or nothing."""
     path = run / "labels" / "_shards.json"
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
@@ -49,15 +46,15 @@ def shard_is_complete(path: Path, keys: pa.Array, source: str) -> bool:
     Args:
         path: the shard.
         keys: its images, in order.
-        source: what `made_of` gives for its run.
+        source: `provenance_hash` of its run.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            made = (file.schema_arrow.metadata or {}).get(MADE_OF, b"")
-            if file.metadata.num_rows != len(keys) or made != source.encode():
+        with opened_shard(path) as shard:
+            made = (shard.schema_arrow.metadata or {}).get(PROVENANCE, b"")
+            if shard.metadata.num_rows != len(keys) or made != source.encode():
                 return False
-            table = file.read()
-    except (OSError, pa.ArrowException):
+            table = shard.read()
+    except UserError:
         return False
     return table.schema.equals(SCHEMA) and table["key"].equals(pa.chunked_array([keys]))
 
@@ -192,7 +189,7 @@ class ImageNetShardsDataModule(LightningDataModule):
 
     def missing_shards(self, run: Path) -> list[int]:
         """Shards that a run folder lacks or holds damaged or made of something else."""
-        source = made_of(run)
+        source = provenance_hash(run)
 
         def complete(shard: int) -> bool:
             keys = self.shard(shard)["key"].combine_chunks()

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from lightning.pytorch import LightningDataModule
 from rich.progress import track
@@ -35,7 +34,7 @@ from datamodules.labels.composite_store import (
     write_batches,
 )
 from datamodules.labels.part_crops import PartSupervisedImages
-from datamodules.labels.pseudo_labels import label_files, read_shard
+from datamodules.labels.pseudo_labels import label_files, read_columns, read_shard
 from datamodules.masks.part_labels import ImageParts
 
 
@@ -147,7 +146,7 @@ class PartSupervisedDataModule(LightningDataModule):
             row.key: row
             for row in read_annotations(self.pinpp, self.vocabulary, self.imagenet / "train")
         }
-        labelled = [pq.read_table(file, columns=["key"])["key"].to_pylist() for file in files]
+        labelled = [read_columns(file, "key")["key"].to_pylist() for file in files]
         missing = human.keys() - set(chain.from_iterable(labelled))
         if missing:
             raise UserError(

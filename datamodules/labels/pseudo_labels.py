@@ -1,14 +1,22 @@
 """Pseudo labels on disk: Parquet, one row an image, its instances nested."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from datamodules.files.atomic_files import written_whole
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.masks.part_labels import ImageParts, PartInstance
+
+FORMAT_VERSION = 1
+# Where a shard's metadata has the version of its format and the hash of what it was made from.
+FORMAT, PROVENANCE = b"partrobust.labels_format", b"partrobust.made_of"
+ROWS_AT_ONCE = 4096
 
 SCHEMA = pa.schema(
     [
@@ -92,6 +100,25 @@ def label_files(folder: Path) -> list[Path]:
     return files
 
 
+def write_labels(path: Path, rows: Iterable[ImageParts], provenance: str = "") -> None:
+    """Writes a shard whole or not at all, safe from a power cut.
+
+    Args:
+        path: the shard's file; its folder is made if it is missing.
+        rows: labels of its images, in order.
+        provenance: hash of what the labels were made from, kept in the file.
+
+    Raises:
+        OSError: if the file cannot be written; nothing of it stays then.
+    """
+    metadata = {FORMAT: str(FORMAT_VERSION).encode(), PROVENANCE: provenance.encode()}
+    table = to_table(rows).replace_schema_metadata(metadata)
+    with written_whole(path) as partial, partial.open("wb") as file:
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def read_shard(file: Path, label: int | None = None) -> list[ImageParts]:
     """Labels of one shard, in order.
 
@@ -100,10 +127,59 @@ def read_shard(file: Path, label: int | None = None) -> list[ImageParts]:
         label: when given, only images of this object category.
 
     Raises:
-        UserError: if the shard is damaged; the message names it.
+        UserError: if the shard is damaged or of another format version; the message names it.
     """
-    filters = None if label is None else [("label", "=", label)]
-    return from_table(_read(file, schema=SCHEMA, filters=filters))
+    rows: list[ImageParts] = []
+    for table in label_batches(file):
+        rows += from_table(table if label is None else table.filter(pc.field("label") == label))
+    return rows
+
+
+def read_columns(file: Path, *columns: str) -> pa.Table:
+    """Some columns of a shard.
+
+    Raises:
+        UserError: if the shard is damaged or of another format version; the message names it.
+    """
+    with opened_shard(file) as shard:
+        return shard.read(list(columns))
+
+
+def label_batches(file: Path, rows: int = ROWS_AT_ONCE) -> Iterator[pa.Table]:
+    """A shard as tables of `SCHEMA` with at most so many rows.
+
+    Raises:
+        UserError: if the shard is damaged or of another format version; the message names it.
+    """
+    with opened_shard(file) as shard:
+        for batch in shard.iter_batches(rows, columns=SCHEMA.names):
+            yield pa.Table.from_batches([batch]).select(SCHEMA.names).cast(SCHEMA)
+
+
+@contextmanager
+def opened_shard(file: Path) -> Iterator[pq.ParquetFile]:
+    """Opens a shard for reading; the checksums of its pages are compared.
+
+    Files of the first version, and labels of other programs, say no version and count as 1.
+
+    Raises:
+        UserError: if the shard is damaged or of another format version; the message names it.
+    """
+    remedy = "delete it and run make stage2-pseudolabels again"
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True) as shard:
+            version = (shard.schema_arrow.metadata or {}).get(FORMAT, b"1").decode()
+            if version != str(FORMAT_VERSION):
+                raise UserError(
+                    f"{file} has label format {version}, this version of partrobust reads format "
+                    f"{FORMAT_VERSION}: {remedy}"
+                )
+            yield shard
+    except UserError:
+        raise
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        line = str(error).splitlines()[0] if str(error) else repr(error)
+        raise UserError(f"{file} is damaged ({line}): {remedy}") from None
 
 
 def shard_objects(file: Path) -> set[int]:
@@ -112,16 +188,7 @@ def shard_objects(file: Path) -> set[int]:
     Raises:
         UserError: if the shard is damaged; the message names it.
     """
-    return set(_read(file, columns=["label"])["label"].unique().to_pylist())
-
-
-def _read(file: Path, **options: Any) -> pa.Table:
-    try:
-        return pq.read_table(file, **options)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"{file} is damaged ({error}): delete it and run make stage2-pseudolabels again"
-        ) from None
+    return set(read_columns(file, "label")["label"].unique().to_pylist())
 
 
 def read_labels(folder: Path) -> list[ImageParts]:

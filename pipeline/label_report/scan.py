@@ -1,7 +1,7 @@
 """One pass over the shards of a stage 2 run; memory does not grow with the number of images."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -9,11 +9,10 @@ from typing import TextIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
-from datamodules.labels.pseudo_labels import SCHEMA, from_table, label_files
+from datamodules.labels.pseudo_labels import from_table, label_batches, label_files, opened_shard
 from datamodules.masks.part_labels import ImageParts
 from pipeline.label_report.compare import LabelComparison
 
@@ -72,10 +71,8 @@ def shards_of(run: Path) -> tuple[list[Path], int]:
     files = label_files(run)
     rows = 0
     for file in files:
-        try:
-            rows += pq.read_metadata(file).num_rows
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(file, error) from None
+        with opened_shard(file) as shard:
+            rows += shard.metadata.num_rows
     return files, rows
 
 
@@ -106,7 +103,7 @@ def scan_labels(
     totals = LabelTotals.of(vocabulary, thresholds)
     keys = pa.array(list(truth), pa.string())
     for shard, file in enumerate(files):
-        for table in _batches(file):
+        for table in label_batches(file, ROWS):
             _count(table, file, comparison, totals, listing)
             for row in from_table(table.filter(pc.is_in(table["key"], value_set=keys))):
                 if row.key in totals.seen:
@@ -124,25 +121,10 @@ def read_rows(files: Sequence[Path], keys: Sequence[str]) -> dict[str, ImagePart
     wanted = pa.array(list(keys), pa.string())
     rows: dict[str, ImageParts] = {}
     for file in files:
-        for table in _batches(file):
+        for table in label_batches(file, ROWS):
             found = table.filter(pc.is_in(table["key"], value_set=wanted))
             rows.update((row.key, row) for row in from_table(found))
     return rows
-
-
-def _batches(file: Path) -> Iterator[pa.Table]:
-    try:
-        for batch in pq.ParquetFile(file).iter_batches(ROWS, columns=SCHEMA.names):
-            yield pa.Table.from_batches([batch]).select(SCHEMA.names).cast(SCHEMA)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise _damaged(file, error) from None
-
-
-def _damaged(file: Path, error: Exception) -> UserError:
-    line = str(error).splitlines()[0] if str(error) else repr(error)
-    return UserError(
-        f"{file} is damaged ({line}): delete it and run make stage2-pseudolabels again"
-    )
 
 
 def _count(

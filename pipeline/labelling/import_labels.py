@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import MissingInputError, UserError
-from datamodules.imagenet_shards import ImageNetShardsDataModule, made_of, shard_path
+from datamodules.imagenet_shards import ImageNetShardsDataModule, provenance_hash, shard_path
 from datamodules.labels.png import png_path
 from pipeline.labelling.export_labels import Format
 from pipeline.labelling.imported_shards import HINT, ShardImport, import_shard
@@ -64,7 +64,7 @@ def import_labels(
     tasks = [
         ShardImport(
             shard_path(out, shard),
-            made_of(out),
+            provenance_hash(out),
             tuple(zip(*data.shard(shard).to_pydict().values(), strict=True)),
             data.split,
             source,

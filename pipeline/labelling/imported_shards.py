@@ -26,7 +26,7 @@ class ShardImport:
 
     Attributes:
         path: Parquet file to write.
-        made_of: what the run's labels are made of, kept in the file.
+        provenance_hash: what the run's labels are made of, kept in the file.
         images: keys and labels, sorted.
         split: folder of the images.
         source: folder with the labels.
@@ -36,7 +36,7 @@ class ShardImport:
     """
 
     path: Path
-    made_of: str
+    provenance_hash: str
     images: tuple[tuple[str, int], ...]
     split: Path
     source: Path
@@ -111,5 +111,5 @@ def _known_parts(vocabulary: Path, label: int, same_numbers: bool) -> Collection
 
 def import_shard(task: ShardImport) -> int:
     """Writes one shard whole or not at all; returns its number of images."""
-    write_shard(task.path, list(task.rows()), task.made_of)
+    write_shard(task.path, list(task.rows()), task.provenance_hash)
     return len(task.images)

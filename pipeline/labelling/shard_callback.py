@@ -5,16 +5,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.files.errors import UserError
-from datamodules.imagenet_shards import ImageNetShardsDataModule, made_of
+from datamodules.imagenet_shards import ImageNetShardsDataModule, provenance_hash
 from datamodules.labels.shard_claims import ShardClaims, cannot_write
 from modules.pseudo_label_writer import PseudoLabelWriter
 from pipeline.labelling.progress import LabelMeter, LabelProgressBar
@@ -25,7 +27,7 @@ from pipeline.runs.manifest import sha256
 LINE_EVERY = 60.0  # seconds between two lines of progress where there is no bar
 
 
-class PseudoLabelShards(Callback):
+class PseudoLabelShards(BasePredictionWriter):
     """Collects predictions and writes each shard once it is whole.
 
     Shards go to `labels/<shard>.parquet` below the trainer's `default_root_dir`, with
@@ -46,6 +48,7 @@ class PseudoLabelShards(Callback):
     def __init__(self, threads: int = 2, pending: int = 4) -> None:
         if threads < 1 or pending < 1:
             raise UserError(f"threads ({threads}) and pending ({pending}) must be at least 1")
+        super().__init__("batch")
         self.threads = threads
         self.pending = pending
         self.is_last = False
@@ -65,7 +68,7 @@ class PseudoLabelShards(Callback):
         if trainer.is_global_zero:
             try:
                 self._claim(trainer, pl_module)
-                source = made_of(run)
+                source = provenance_hash(run)
             except ValueError as error:
                 refusal = str(error)
             except OSError as error:
@@ -110,14 +113,15 @@ class PseudoLabelShards(Callback):
             # One process a node says so: Lightning kills the parent of one that does not end well.
             raise SIGTERMException(0 if trainer.local_rank else 128 + signal.SIGTERM)
 
-    def on_predict_batch_end(
+    def write_on_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
         batch: dict[str, Any],
         batch_idx: int,
-        dataloader_idx: int = 0,
+        dataloader_idx: int,
     ) -> None:
         """Hands a batch's records to the writer and shows the progress.
 
@@ -129,8 +133,8 @@ class PseudoLabelShards(Callback):
             return
         self._stop_if_told(trainer)
         shard = batch["shard"]
-        self._writer.add(shard, batch["start"], _data(trainer).shard_length(shard), outputs)
-        self._meter.add(shard, len(outputs))
+        self._writer.add(shard, batch["start"], _data(trainer).shard_length(shard), prediction)
+        self._meter.add(shard, len(prediction))
         if not trainer.is_global_zero:
             return
         bar = trainer.progress_bar_callback

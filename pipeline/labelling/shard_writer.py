@@ -1,6 +1,5 @@
 """Stage 2 output: predictions become whole Parquet shards, beside the network's work."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +7,8 @@ from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from datamodules.files.atomic_files import written_whole
-from datamodules.imagenet_shards import MADE_OF, shard_path
-from datamodules.labels.pseudo_labels import to_table
+from datamodules.imagenet_shards import shard_path
+from datamodules.labels.pseudo_labels import write_labels
 from datamodules.labels.shard_claims import cannot_write
 from datamodules.masks.part_labels import ImageParts, PartInstance
 from modules.pseudo_label_writer import encode_record
@@ -31,17 +27,13 @@ def write_shard(path: Path, rows: Sequence[ImageParts], source: str = "") -> Non
     Args:
         path: the shard's file; its folder is made if it is missing.
         rows: labels of its images, in order.
-        source: what the labels are made of, kept in the file (`imagenet_shards.made_of`).
+        source: `imagenet_shards.provenance_hash` of the run, kept in the file.
 
     Raises:
         UserError: if the file cannot be written; nothing of it stays then.
     """
-    table = to_table(rows).replace_schema_metadata({MADE_OF: source.encode()})
     try:
-        with written_whole(path) as partial, partial.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-            file.flush()
-            os.fsync(file.fileno())
+        write_labels(path, rows, source)
     except OSError as error:
         raise cannot_write(path, error) from None
 
@@ -55,7 +47,7 @@ class ShardWriter:
 
     Args:
         run: stage 2 run folder.
-        source: what the labels are made of (`imagenet_shards.made_of`).
+        source: `imagenet_shards.provenance_hash` of the run.
         threads: number of background threads.
         pending: bound of the batches that are waiting or being encoded.
 

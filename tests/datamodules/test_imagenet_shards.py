@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from datamodules.imagenet_shards import (
-    MADE_OF,
+    PROVENANCE,
     ImageNetShardsDataModule,
-    made_of,
+    provenance_hash,
     shard_is_complete,
     shard_path,
 )
@@ -82,7 +82,7 @@ def rows_of(keys: list[str]) -> list[ImageParts]:
 def write(run: Path, shard: int, keys: pa.Array, source: str = "") -> Path:
     path = shard_path(run, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = to_table(rows_of(keys.to_pylist())).replace_schema_metadata({MADE_OF: source})
+    table = to_table(rows_of(keys.to_pylist())).replace_schema_metadata({PROVENANCE: source})
     pq.write_table(table, path, compression="none", write_page_checksum=True)
     return path
 
@@ -154,7 +154,7 @@ def test_damaged_shard_is_missing(root: Path, tmp_path: Path, damage: str) -> No
     keys = keys_of(data, 0)
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/_shards.json").write_text("{}")
-    source = made_of(tmp_path)
+    source = provenance_hash(tmp_path)
     path = write(tmp_path, 0, keys, source)
     other = write(tmp_path, 1, keys_of(data, 1), source).read_bytes()
     assert shard_is_complete(path, keys, source)

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
 from datamodules.files.errors import UserError
-from datamodules.labels.pseudo_labels import finished_shards
+from datamodules.labels.pseudo_labels import finished_shards, read_columns
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.metrics import Metrics
 
@@ -133,12 +132,7 @@ def label_facts(run: Path) -> LabelFacts | None:
     images = labelled = errors = empty = instances = 0
     files = finished_shards(run)
     for file in files:
-        try:
-            table = pq.read_table(file, columns=["error", "instances"])
-        except (ValueError, OSError) as error:
-            raise UserError(
-                f"{file} is damaged ({error}): delete it and run make stage2-pseudolabels again"
-            ) from None
+        table = read_columns(file, "error", "instances")
         counts = pc.fill_null(pc.list_value_length(table["instances"]), 0)
         failed = pc.not_equal(pc.fill_null(table["error"], ""), "")
         has_parts = pc.greater(counts, 0)

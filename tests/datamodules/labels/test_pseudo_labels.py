@@ -5,7 +5,17 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from datamodules.labels.pseudo_labels import from_table, read_labels, to_table
+from datamodules.labels.pseudo_labels import (
+    FORMAT,
+    PROVENANCE,
+    from_table,
+    read_columns,
+    read_labels,
+    read_shard,
+    shard_objects,
+    to_table,
+    write_labels,
+)
 from datamodules.masks.part_labels import ImageParts, PartInstance, decode_masks, encode_mask
 
 
@@ -42,3 +52,24 @@ def test_missing_and_damaged_labels_are_named(tmp_path: Path) -> None:
     (tmp_path / "labels" / "00000.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"00000\.parquet is damaged"):
         read_labels(tmp_path)
+
+
+def test_a_shard_says_its_format_and_what_it_was_made_from(
+    rows: list[ImageParts], tmp_path: Path
+) -> None:
+    path = tmp_path / "labels" / "00000.parquet"
+    write_labels(path, rows, "abc")
+    assert read_shard(path) == rows
+    assert read_columns(path, "key")["key"].to_pylist() == [row.key for row in rows]
+    metadata = pq.read_schema(path).metadata
+    assert (metadata[FORMAT], metadata[PROVENANCE]) == (b"1", b"abc")
+
+
+def test_labels_of_another_format_version_are_refused(
+    rows: list[ImageParts], tmp_path: Path
+) -> None:
+    path = tmp_path / "later.parquet"
+    pq.write_table(to_table(rows).replace_schema_metadata({FORMAT: b"2"}), path)
+    for read in (read_shard, shard_objects, lambda file: read_columns(file, "key")):
+        with pytest.raises(ValueError, match=r"later\.parquet has label format 2.* reads format 1"):
+            read(path)

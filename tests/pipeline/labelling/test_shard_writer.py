@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from datamodules.imagenet_shards import MADE_OF
+from datamodules.imagenet_shards import PROVENANCE
 from datamodules.labels.pseudo_labels import read_labels
 from datamodules.masks.part_labels import ImageParts, PartInstance, decode_masks, encode_mask
 from pipeline.labelling.shard_writer import ShardWriter, write_shard
@@ -39,7 +39,7 @@ def test_round_trip_of_a_shard(tmp_path: Path) -> None:
     assert read_labels(tmp_path) == rows
     assert np.array_equal(decode_masks(read_labels(tmp_path)[0]), masks)
     assert [path.name for path in (tmp_path / "labels").iterdir()] == ["00000.parquet"]
-    assert pq.read_schema(tmp_path / "labels/00000.parquet").metadata[MADE_OF] == b"0123"
+    assert pq.read_schema(tmp_path / "labels/00000.parquet").metadata[PROVENANCE] == b"0123"
 
 
 @pytest.mark.parametrize("threads", [1, 3])
