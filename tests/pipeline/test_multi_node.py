@@ -13,6 +13,7 @@ import torch
 
 from datamodules.images.imagenet_folder import list_images
 from datamodules.labels.pseudo_labels import read_labels
+from pipeline.runs.stages import STAGES
 from tests.pipeline.commands import PROJECT, stage_args, start_python
 
 SLURM = sorted((PROJECT / "configs" / "slurm").glob("*.sh"))
@@ -103,7 +104,7 @@ def test_slurm_script(script: Path, tmp_path: Path) -> None:
     assert f"python -m pipeline {stage} " in done.stdout
     words = done.stdout.split()
     config = words[words.index("-c") + 1]
-    assert (PROJECT / config).is_file()
+    assert (STAGES[stage].configs / f"{config}.yaml").is_file()
     assert {
         "--trainer.num_nodes=3",
         "--trainer.devices=8",
