@@ -19,9 +19,11 @@ from datamodules.part_shapes.part_shapes import render_part_shapes
 from pipeline.evaluation.summaries import RobustnessSummary
 from pipeline.labelling.quality import pseudo_label_miou
 from pipeline.runs.metrics import Metrics
-from pipeline.runs.stages import CONFIGS
+from pipeline.runs.stage_commands import stage_command
+from pipeline.runs.stages import EVALUATION, LABELS, MPM, SEGMENTER, Stage
 
-MODELS = {"stage3_mpm": "MPM", "stage3_vanilla": "vanilla AT"}
+UNFILTERED, VANILLA = "stage2_unfiltered", "stage3_vanilla"
+MODELS = {MPM.name: "MPM", VANILLA: "vanilla AT"}
 
 
 class Demo:
@@ -39,31 +41,21 @@ class Demo:
     def run(self) -> None:
         """Renders the data and runs all stages, the evaluation and the report."""
         self.shapes = render_part_shapes(self.runs / "part_shapes")
-        self.stages(self.command("stage1_segmenter", "fit"))
-        segmenter = f"--model.init_args.segmenter={self.runs / 'stage1_segmenter'}"
+        self.stages(self.command(SEGMENTER))
         unfiltered = "--model.init_args.category_filter=false"
-        labeller = ("stage2_pseudolabels", "predict", segmenter)
         self.stages(
-            self.command(*labeller), self.command(*labeller, unfiltered, name="stage2_unfiltered")
+            self.command(LABELS, earlier=SEGMENTER.name),
+            self.command(LABELS, unfiltered, earlier=SEGMENTER.name, name=UNFILTERED),
         )
         self.measure_labels()
-        training = (
-            "stage3_mpm",
-            "fit",
-            f"--data.init_args.labels={self.runs / 'stage2_pseudolabels'}",
-        )
         vanilla = "--model.init_args.part_loss_weight=0"
         self.stages(
-            self.command(*training), self.command(*training, vanilla, name="stage3_vanilla")
+            self.command(MPM, earlier=LABELS.name),
+            self.command(MPM, vanilla, earlier=LABELS.name, name=VANILLA),
         )
         self.stages(
             *(
-                self.command(
-                    "evaluate",
-                    "test",
-                    f"--model.init_args.model={self.runs / model}",
-                    name=f"evaluate/{model}",
-                )
+                self.command(EVALUATION, earlier=model, name=f"{EVALUATION.name}/{model}")
                 for model in MODELS
             )
         )
@@ -73,19 +65,13 @@ class Demo:
         self.show()
 
     def command(
-        self, stage: str, subcommand: str, *args: str, name: str = ""
+        self, stage: Stage, *more: str, earlier: str | None = None, name: str = ""
     ) -> tuple[str, list[str]]:
         """Run folder and arguments of `python -m pipeline` for a stage with its `small.yaml`."""
-        name = name or stage
-        return name, [
-            stage,
-            subcommand,
-            f"-c={CONFIGS / stage / 'small.yaml'}",
-            f"--data.init_args.imagenet={self.shapes / 'imagenet'}",
-            f"--data.init_args.pinpp={self.shapes / 'pinpp'}",
-            f"--trainer.default_root_dir={self.runs / name}",
-            *args,
-        ]
+        name = name or stage.name
+        folders = {folder: self.shapes / folder for folder in stage.folders}
+        read = self.runs / earlier if earlier else None
+        return name, stage_command(stage, self.runs / name, folders, *more, earlier=read)
 
     def stages(self, *commands: tuple[str, list[str]]) -> None:
         """Runs commands side by side, each with its share of the cores.
@@ -122,17 +108,17 @@ class Demo:
         quality = {
             name: pseudo_label_miou(read_labels(self.runs / run), truth, vocabulary.inclusions)
             for name, run in (
-                ("miou_filtered", "stage2_pseudolabels"),
-                ("miou_unfiltered", "stage2_unfiltered"),
+                ("miou_filtered", LABELS.name),
+                ("miou_unfiltered", UNFILTERED),
             )
         }
-        write_json(self.runs / "stage2_pseudolabels" / "quality.json", quality)
+        write_json(self.runs / LABELS.name / "quality.json", quality)
 
     def show(self) -> None:
         """Prints the figures of all stages."""
-        measured = Metrics.find(self.runs / "stage1_segmenter")
+        measured = Metrics.find(self.runs / SEGMENTER.name)
         segmenter = measured.values if measured else {}
-        quality = json.loads((self.runs / "stage2_pseudolabels" / "quality.json").read_text())
+        quality = json.loads((self.runs / LABELS.name / "quality.json").read_text())
         parts = Table("", "without filter", "with filter", title="Parts on PartShapes")
         for title, key in (("segmenter AP", "segm_AP"), ("segmenter AP50", "segm_AP50")):
             parts.add_row(title, f"{segmenter[key]:.3f}", f"{segmenter[f'{key}_filtered']:.3f}")
@@ -144,7 +130,7 @@ class Demo:
         )
         rows: dict[str, list[str]] = {}
         for model in MODELS:
-            for threat in RobustnessSummary.read(self.runs / "evaluate" / model).threats:
+            for threat in RobustnessSummary.read(self.runs / EVALUATION.name / model).threats:
                 low, high = (100 * bound for bound in threat.ci95)
                 rows.setdefault(f"{threat.name}, {threat.n} images", []).append(
                     f"{100 * threat.accuracy:.1f} [{low:.0f}, {high:.0f}]"

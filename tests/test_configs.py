@@ -10,9 +10,9 @@ import yaml
 
 from pipeline import named_classes
 from pipeline.cli import main
-from tests.pipeline.commands import PROJECT, SUBCOMMANDS
+from pipeline.runs.stages import STAGES, Stage
+from tests.pipeline.commands import PROJECT
 
-COMMANDS = SUBCOMMANDS | {"generalisation": "test", "downstream_detection": "fit"}
 DEFAULTS = sorted((PROJECT / "configs").glob("*/defaults.yaml"))
 FILES = sorted({*(PROJECT / "configs").glob("*/*.yaml")} - {*DEFAULTS})
 OVERLAYS = [path for path in FILES if path.read_text().startswith("# Overlay")]
@@ -23,21 +23,33 @@ CONFIGS = [path for path in FILES if path not in OVERLAYS]
 def test_config_parses_with_the_paths_that_make_passes(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage = config.parent.name
-    folders = ("coco",) if stage == "downstream_detection" else ("imagenet", "pinpp")
-    paths = [f"--data.init_args.{name}={name}" for name in folders]
+    stage = STAGES[config.parent.name]
+    paths = [f"--data.init_args.{name}={name}" for name in stage.folders]
     with pytest.raises(SystemExit) as stop:
-        main([stage, COMMANDS[stage], f"-c={config}", *paths, "--print_config"])
+        main([stage.name, stage.subcommand, f"-c={config}", *paths, "--print_config"])
     assert stop.value.code == 0
     assert "class_path" in capsys.readouterr().out
 
 
 def test_overlays_are_of_a_known_stage() -> None:
-    assert {path.parent.name for path in OVERLAYS} <= {*COMMANDS, "study"}
+    assert {path.parent.name for path in OVERLAYS} <= {*STAGES, "study"}
 
 
 def test_every_stage_has_a_small_config() -> None:
-    assert {path.parent.name for path in CONFIGS if path.stem == "small"} == set(COMMANDS)
+    assert {path.parent.name for path in CONFIGS if path.stem == "small"} == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_every_stage_has_a_make_target_that_gives_it_its_inputs(stage: Stage) -> None:
+    variables = ["CONFIG=small", *(f"{name.upper()}={name}" for name in stage.folders)]
+    command = [*stage.target.split(), "-n", *variables]
+    text = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert f"-m pipeline {stage.name} {stage.subcommand} -c small " in text
+    for folder in stage.folders:
+        assert f"--data.init_args.{folder}={folder} " in text
+    if stage.earlier:
+        assert f"--{stage.earlier.setting}=runs/{stage.earlier.stage} " in text
+        assert stage.earlier.target == STAGES[stage.earlier.stage].target
 
 
 @pytest.mark.parametrize(
@@ -74,7 +86,7 @@ def test_make_names_a_missing_variable() -> None:
 def printed(capsys: pytest.CaptureFixture[str], stage: str, *args: str) -> dict[str, Any]:
     """The whole configuration that a command line resolves to."""
     with pytest.raises(SystemExit) as stop:
-        main([stage, COMMANDS[stage], *args, "--print_config"])
+        main([stage, STAGES[stage].subcommand, *args, "--print_config"])
     assert stop.value.code == 0
     return yaml.safe_load(capsys.readouterr().out)
 

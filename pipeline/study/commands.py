@@ -9,7 +9,8 @@ from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.part_shapes.part_shapes import render_part_shapes
 from pipeline.runs.manifest import MANIFEST, Manifest, sha256
-from pipeline.runs.stages import CONFIGS
+from pipeline.runs.stage_commands import stage_command
+from pipeline.runs.stages import CONFIGS, EVALUATION, LABELS, MPM, SEGMENTER, Stage
 from pipeline.study.rows import Row
 
 
@@ -135,48 +136,34 @@ class StudyCommands:
         """Stage 1."""
         val = self.data.val_parts
         more = [f"--data.init_args.pinpp_val={val}"] if val else []
-        return self._step("stage1_segmenter", "fit", self.folder / "stage1_segmenter", (), *more)
+        return self._step(SEGMENTER, self.folder / SEGMENTER.name, None, *more)
 
     def labels(self, *, filtered: bool) -> Step:
         """Stage 2, with or without the category filter."""
-        segmenter = self.folder / "stage1_segmenter"
         return self._step(
-            "stage2_pseudolabels",
-            "predict",
+            LABELS,
             self.filtered if filtered else self.unfiltered,
-            (segmenter,),
-            f"--model.init_args.segmenter={segmenter}",
+            self.folder / SEGMENTER.name,
             f"--model.init_args.category_filter={str(filtered).lower()}",
         )
 
     def training(self, row: Row, seed: int) -> Step:
         """Stage 3 of one row and seed."""
-        labels = self.filtered if row.filtered else self.unfiltered
         return self._step(
-            "stage3_mpm",
-            "fit",
+            MPM,
             self.model(row, seed),
-            (labels,),
-            *(f"-c={CONFIGS / 'stage3_mpm' / f'{name}.yaml'}" for name in row.overlays),
-            f"--data.init_args.labels={labels}",
+            self.filtered if row.filtered else self.unfiltered,
+            *(f"-c={MPM.configs / f'{name}.yaml'}" for name in row.overlays),
             f"--data.init_args.seed={seed}",
             f"--seed_everything={seed}",
         )
 
     def evaluation(self, row: Row, seed: int) -> Step:
         """Evaluation of one row and seed, always on the same images."""
-        model = self.model(row, seed)
         more = []
         if row.autoattack and self.autoattack:
             more = [f"--data.init_args.images.autoattack={self.autoattack}"]
-        return self._step(
-            "evaluate",
-            "test",
-            self.outcome(row, seed),
-            (model,),
-            f"--model.init_args.model={model}",
-            *more,
-        )
+        return self._step(EVALUATION, self.outcome(row, seed), self.model(row, seed), *more)
 
     def model(self, row: Row, seed: int) -> Path:
         """Run folder of a training."""
@@ -184,25 +171,16 @@ class StudyCommands:
 
     def outcome(self, row: Row, seed: int) -> Path:
         """Run folder of an evaluation."""
-        return self.folder / "evaluate" / f"seed{seed}" / row.name
+        return self.folder / EVALUATION.name / f"seed{seed}" / row.name
 
-    def _step(
-        self, stage: str, subcommand: str, run: Path, inputs: tuple[Path, ...], *more: str
-    ) -> Step:
-        configs = [CONFIGS / stage / "small.yaml"]
-        if stage == "evaluate":
+    def _step(self, stage: Stage, run: Path, earlier: Path | None, *more: str) -> Step:
+        configs: list[str | Path] = ["small"]
+        if stage is EVALUATION:
             configs.append(CONFIGS / "study" / "evaluate.yaml")
-        if self.overlays is not None and (self.overlays / f"{stage}.yaml").is_file():
-            configs.append(self.overlays / f"{stage}.yaml")
+        if self.overlays is not None and (self.overlays / f"{stage.name}.yaml").is_file():
+            configs.append(self.overlays / f"{stage.name}.yaml")
         inside = run.is_relative_to(self.folder)
         name = "_".join(run.relative_to(self.folder).parts) if inside else run.name
-        arguments = (
-            stage,
-            subcommand,
-            *(f"-c={path}" for path in configs),
-            f"--data.init_args.imagenet={self.data.imagenet}",
-            f"--data.init_args.pinpp={self.data.pinpp}",
-            *more,
-            f"--trainer.default_root_dir={run}",
-        )
-        return Step(name, run, arguments, inputs)
+        folders = {"imagenet": self.data.imagenet, "pinpp": self.data.pinpp}
+        arguments = stage_command(stage, run, folders, *more, configs=configs, earlier=earlier)
+        return Step(name, run, tuple(arguments), () if earlier is None else (earlier,))

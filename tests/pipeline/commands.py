@@ -5,34 +5,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipeline.runs.stage_commands import stage_command
+from pipeline.runs.stages import EVALUATION, LABELS, MPM, SEGMENTER, STAGES
+
 PROJECT = Path(__file__).parent.parent.parent
-SUBCOMMANDS = {
-    "stage1_segmenter": "fit",
-    "stage2_pseudolabels": "predict",
-    "stage3_mpm": "fit",
-    "evaluate": "test",
-}
+CHAIN = (SEGMENTER, LABELS, MPM, EVALUATION)
 
 
 def stage_args(stage: str, data: Path, runs: Path, *args: str, name: str = "") -> list[str]:
     """Arguments of `python -m pipeline` for a tiny run of a stage."""
-    linked = {
-        "stage1_segmenter": [],
-        "stage2_pseudolabels": [f"--model.init_args.segmenter={runs / 'stage1_segmenter'}"],
-        "stage3_mpm": [f"--data.init_args.labels={runs / 'stage2_pseudolabels'}"],
-        "evaluate": [f"--model.init_args.model={runs / 'stage3_mpm'}"],
-    }
-    return [
-        stage,
-        SUBCOMMANDS[stage],
-        f"-c={PROJECT / 'configs' / stage / 'small.yaml'}",
-        f"-c={PROJECT / 'tests' / 'configs' / f'{stage}.yaml'}",
-        f"--data.init_args.imagenet={data / 'imagenet'}",
-        f"--data.init_args.pinpp={data / 'pinpp'}",
-        f"--trainer.default_root_dir={runs / (name or stage)}",
-        *linked[stage],
+    row = STAGES[stage]
+    return stage_command(
+        row,
+        runs / (name or stage),
+        {folder: data / folder for folder in row.folders},
         *args,
-    ]
+        configs=("small", PROJECT / "tests" / "configs" / f"{stage}.yaml"),
+        earlier=runs / row.earlier.stage if row.earlier else None,
+    )
 
 
 def start_python(args: list[str], **environment: str) -> subprocess.Popen[str]:

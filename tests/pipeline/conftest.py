@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from tests.pipeline.commands import SUBCOMMANDS, stage_args
+from pipeline.runs.stages import EVALUATION
+from tests.pipeline.commands import CHAIN, stage_args
 from tests.pipeline.labelling.label_world import make_label_root, predict
 
 
@@ -11,9 +12,9 @@ from tests.pipeline.labelling.label_world import make_label_root, predict
 def finished_runs(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiny runs of all stages and the evaluation, one after the other."""
     runs = tmp_path_factory.mktemp("runs")
-    for stage in SUBCOMMANDS:
-        name = "evaluate/stage3_mpm" if stage == "evaluate" else ""
-        main(stage_args(stage, shapes_root, runs, name=name))
+    for stage in CHAIN:
+        name = "evaluate/stage3_mpm" if stage is EVALUATION else ""
+        main(stage_args(stage.name, shapes_root, runs, name=name))
     return runs
 
 
