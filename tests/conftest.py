@@ -26,9 +26,14 @@ def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def parts_mini() -> Path:
-    """Real photographs with part masks, where they are at hand."""
-    root = SHARED / "parts_mini"
-    if not root.is_dir():
-        pytest.skip(f"{root} is not there")
-    return root
+def shared() -> Path:
+    """Real data beside the project, where it is at hand."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not there")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def parts_mini(shared: Path) -> Path:
+    """Real photographs with part masks."""
+    return shared / "parts_mini"

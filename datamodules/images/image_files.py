@@ -1,0 +1,103 @@
+"""Image files: which files are images, and how each kind of pixel becomes 8-bit RGB."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from datamodules.files.errors import MissingInputError, UserError
+
+IMAGE_SUFFIXES = frozenset(IMG_EXTENSIONS)
+DEEPEST_8_BIT, DEEPEST_16_BIT, DEEPEST_32_BIT = 2**8 - 1, 2**16 - 1, 2**32 - 1
+# Formats whose 32-bit mode of Pillow holds 16-bit samples.
+HOLDS_16_BIT = ("PNG", "PPM")
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name counts as an image, here and everywhere else.
+
+    The suffixes are torchvision's; what starts with a dot is no data (`._cat.jpg` of macOS).
+    """
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+@contextmanager
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """Opens an image file of any mode; pixels are decoded when they are first asked for.
+
+    Raises:
+        MissingInputError: if there is no such file.
+        UserError: naming the file, for whatever the image library raises in the block: damaged
+            files end in nearly any exception of Python.
+    """
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError:
+        raise MissingInputError(f"image {path} does not exist") from None
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise UserError(
+            f"{path} cannot be decoded ({reason}): replace it or take it out of the folder"
+        ) from None
+
+
+def read_image(path: Path) -> Image.Image:
+    """Decodes an image file to 8-bit RGB as a viewer shows it, pixels in the order stored.
+
+    Deeper samples are scaled to 8 bits, transparent pixels lie on white, palettes and CMYK are
+    converted. An EXIF orientation is not applied: annotations and ImageNet count pixels as
+    they are stored.
+
+    Raises:
+        MissingInputError: if there is no such file.
+        UserError: if the file cannot be decoded, or its samples have no known range; the message
+            names it.
+    """
+    with opened_image(path) as image:
+        image.load()
+        if image.mode == "RGB" and "transparency" not in image.info:
+            return image  # no copy of the pixels
+        if image.mode.startswith(("I", "F")):
+            return Image.fromarray(_to_8_bits(image, path)).convert("RGB")
+        if image.has_transparency_data:
+            pixels = image.convert("RGBA")
+            white = Image.new("RGBA", pixels.size, "white")
+            return Image.alpha_composite(white, pixels).convert("RGB")
+        return image.convert("RGB")
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image in pixels as stored, from its header alone.
+
+    Raises:
+        MissingInputError: if there is no such file.
+        UserError: if it has no readable header.
+    """
+    with opened_image(path) as image:
+        return image.height, image.width
+
+
+def _to_8_bits(image: Image.Image, path: Path) -> np.ndarray:
+    """Grey samples `(H, W)` of 16 or 32 bits, or of floats in [0, 1], as uint8."""
+    samples = np.asarray(image).astype(np.float64)
+    least, most = samples.min(initial=0), samples.max(initial=0)
+    if image.mode == "F":
+        full = 1.0
+    elif image.mode.startswith("I;16") or image.format in HOLDS_16_BIT:
+        full = DEEPEST_16_BIT
+    else:
+        full = DEEPEST_32_BIT
+        if most <= DEEPEST_16_BIT:  # perhaps 16-bit samples: scaling by 32 bits would be black
+            most = np.nan
+    if not (least >= 0 and most <= full):
+        raise UserError(
+            f"{path} has samples of mode {image.mode} from {samples.min():g} to {samples.max():g}, "
+            "whose white is not known: save it with 8 or 16 bits, or floats in [0, 1]"
+        )
+    return np.rint(samples * (DEEPEST_8_BIT / full)).astype(np.uint8)
