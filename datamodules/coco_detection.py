@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import horizontal_flip, resize
 
 from datamodules.detection.annotated_images import read_annotated
-from datamodules.detection.coco_boxes import CocoBoxes, annotation_file, read_annotations
+from datamodules.detection.coco_boxes import CocoBoxes, category_names
 from datamodules.detection.detection_loaders import DetectionLoaders
 from datamodules.files.errors import UserError
 
@@ -106,7 +106,7 @@ class CocoDetectionDataModule(DetectionLoaders):
         num_classes: number of categories and one, for the background, there from the start.
 
     Raises:
-        MissingInputError: if the annotations of the val split are missing.
+        MissingInputError: if annotations or images are missing.
         UserError: if they are damaged.
     """
 
@@ -132,8 +132,7 @@ class CocoDetectionDataModule(DetectionLoaders):
         self.flip = flip
         self.size = size
         self.skip_empty = skip_empty
-        listed = read_annotations(annotation_file(coco, val))["categories"]
-        self.categories = sorted(category["id"] for category in listed)
+        self.categories = category_names(coco, val)
         self.num_classes = len(self.categories) + 1
 
     def setup(self, stage: str) -> None:

@@ -1,7 +1,8 @@
-"""Boxes in the annotation format of COCO."""
+"""Boxes in the annotation format of COCO, read without trust in what the file holds."""
 
-import json
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +10,10 @@ from typing import Any, Self
 import numpy as np
 
 from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.json_files import read_json
+from datamodules.masks.segmentations import shown
+
+LISTS = ("images", "annotations", "categories")
 
 
 @dataclass(frozen=True)
@@ -32,44 +37,51 @@ class CocoBoxes:
     crowd: np.ndarray
 
     @classmethod
-    def read(cls, coco: Path, split: str, categories: Sequence[int]) -> Self:
+    def read(cls, coco: Path, split: str, names: Sequence[str]) -> Self:
         """Reads a split; boxes are clipped, and those of less than a pixel left out.
+
+        Ids hold within the file alone, so categories are known by their names.
 
         Args:
             coco: folder of the data set.
             split: name of the split, such as `val2017`.
-            categories: category id of each class.
+            names: category of each class, from class 1 on.
 
         Raises:
-            MissingInputError: if the annotations or the folder of the images are missing.
-            UserError: if the annotations are damaged or name an unknown category or image.
+            MissingInputError: if the annotations or images are missing.
+            UserError: if the file is damaged, or an entry is malformed, repeated or names an
+                unknown category or image; the message names file and id.
         """
         path = annotation_file(coco, split)
         content = read_annotations(path)
-        if {category["id"] for category in content["categories"]} != set(categories):
-            raise UserError(f"{path} has other categories than the annotations of the val split")
-        label_of = {category: label for label, category in enumerate(categories, start=1)}
-        images = sorted(content["images"], key=lambda image: image["id"])
-        found: dict[int, list[tuple[float, ...]]] = {image["id"]: [] for image in images}
-        size_of = {image["id"]: (image["width"], image["height"]) for image in images}
-        for annotation in content["annotations"]:
-            number, category = annotation["image_id"], annotation["category_id"]
-            if number not in found or category not in label_of:
-                raise UserError(
-                    f"{path}: annotation {annotation['id']} is of image {number} and category "
-                    f"{category}, one of which is not listed: remove it"
-                )
-            (x, y, w, h), (width, height) = annotation["bbox"], size_of[number]
+        listed = _categories(content, path)
+        if unlike := set(listed.values()) ^ set(names):
+            raise UserError(
+                f"{path} and the val split differ in the categories "
+                f"{', '.join(sorted(unlike))}: both need the same names"
+            )
+        label_of = {number: 1 + names.index(name) for number, name in listed.items()}
+        images = _images(content, path)
+        boxes: dict[Any, list[tuple[float, ...]]] = {number: [] for number in images}
+        for where, entry in _annotations(content, path):
+            number, category = entry.get("image_id"), entry.get("category_id")
+            if not _is_id(number) or number not in images:
+                raise UserError(f"{where} is of image {shown(number)}, which is not listed")
+            if not _is_id(category) or category not in label_of:
+                raise UserError(f"{where} is of category {shown(category)}, which is not listed")
+            x, y, w, h = _box(entry.get("bbox"), where)
+            _, height, width = images[number]
             x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
             if x2 - x1 >= 1 and y2 - y1 >= 1:
-                row = (x1, y1, x2, y2, label_of[category], annotation.get("iscrowd", 0))
-                found[number].append(row)
-        rows = np.array([row for one in found.values() for row in one]).reshape(-1, 6)
-        folder = coco / split
+                row = (x1, y1, x2, y2, label_of[category], bool(entry.get("iscrowd", 0)))
+                boxes[number].append(row)
+        rows = np.array([row for one in boxes.values() for row in one]).reshape(-1, 6)
+        files = tuple(_file(split, name) for name, _, _ in images.values())
+        _require_files(coco, files, path)
         return cls(
-            tuple(_file(coco, folder, image["file_name"]) for image in images),
-            np.array([(image["height"], image["width"]) for image in images]).reshape(-1, 2),
-            np.cumsum([0, *(len(one) for one in found.values())]),
+            files,
+            np.array([(height, width) for _, height, width in images.values()]).reshape(-1, 2),
+            np.cumsum([0, *(len(one) for one in boxes.values())]),
             rows[:, :4].astype(np.float32),
             rows[:, 4].astype(np.int64),
             rows[:, 5].astype(np.int64),
@@ -89,22 +101,134 @@ def annotation_file(coco: Path, split: str) -> Path:
     raise MissingInputError(f"{coco} has neither annotations/{name} nor {name}: set COCO=")
 
 
+def category_names(coco: Path, split: str) -> list[str]:
+    """Names of a split's categories by rising id, the classes from 1 on.
+
+    Raises:
+        MissingInputError: if there are no annotations.
+        UserError: if the file is damaged or a category is malformed or repeated.
+    """
+    path = annotation_file(coco, split)
+    listed = _categories(read_annotations(path), path)
+    return [listed[number] for number in sorted(listed, key=_order)]
+
+
 def read_annotations(path: Path) -> dict[str, Any]:
-    """Reads a COCO file.
+    """Reads a COCO file with its three lists.
 
     Raises:
         UserError: if it is no JSON or a list is missing.
     """
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): fetch it again") from None
-    missing = [k for k in ("images", "annotations", "categories") if k not in content]
+    content = read_json(path, "fetch it again")
+    missing = [name for name in LISTS if not isinstance(content.get(name), list)]
     if missing:
         raise UserError(f"{path} has no {', '.join(missing)}: it is no COCO detection file")
     return content
 
 
-def _file(coco: Path, folder: Path, name: str) -> str:
-    """Path of an image below `coco`: names are given with or without the folder of the split."""
-    return name if name.startswith(f"{folder.name}/") else str((folder / name).relative_to(coco))
+def _annotations(content: dict[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Annotations with what to call them in a message; nothing refers to their ids."""
+    for position, entry in enumerate(content["annotations"]):
+        if not isinstance(entry, dict):
+            raise UserError(f"{path}: annotation at position {position} is {shown(entry)}")
+        yield f"{path}: annotation {shown(entry.get('id', f'at position {position}'))}", entry
+
+
+def _entries(
+    content: dict[str, Any], name: str, kind: str, path: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Entries of a list with what to call them in a message; entries listed again are left out."""
+    seen: dict[Any, dict[str, Any]] = {}
+    for position, entry in enumerate(content[name]):
+        number = entry.get("id") if isinstance(entry, dict) else None
+        if not _is_id(number):
+            raise UserError(
+                f"{path}: entry {position} of {name} is {shown(entry)}, without an id that is a "
+                "number or text"
+            )
+        where = f"{path}: {kind} {shown(number)}"
+        if number not in seen:
+            seen[number] = entry
+            yield where, entry
+        elif seen[number] != entry:
+            raise UserError(f"{where} is listed twice with other content: remove one")
+        else:
+            warnings.warn(f"{where} is listed twice; one is used", stacklevel=2)
+
+
+def _categories(content: dict[str, Any], path: Path) -> dict[Any, str]:
+    """Names of the categories by id."""
+    names: dict[Any, str] = {}
+    for where, entry in _entries(content, "categories", "category", path):
+        name = entry.get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise UserError(f"{where} has the name {shown(name)}: categories are known by names")
+        if name.strip() in names.values():
+            raise UserError(f"{where} is {name.strip()} like another category: merge them")
+        names[entry["id"]] = name.strip()
+    return names
+
+
+def _images(content: dict[str, Any], path: Path) -> dict[Any, tuple[str, int, int]]:
+    """File name, height and width of the images by id, by rising id."""
+    images: dict[Any, tuple[str, int, int]] = {}
+    files: set[str] = set()
+    for where, entry in _entries(content, "images", "image", path):
+        name = entry.get("file_name")
+        if not isinstance(name, str) or not name:
+            raise UserError(f"{where} has the file_name {shown(name)}, which names no file")
+        if name in files:
+            raise UserError(f"{where} is {name} like another image: remove one")
+        files.add(name)
+        sides = [_side(entry.get(key), key, where) for key in ("height", "width")]
+        images[entry["id"]] = (name, *sides)  # type: ignore[assignment]
+    return {number: images[number] for number in sorted(images, key=_order)}
+
+
+def _side(value: Any, key: str, where: str) -> int:
+    """A side of an image in pixels, also where it was written as 640.0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
+        raise UserError(f"{where} has {key} {shown(value)}: pixels are wanted")
+    if value != int(value):
+        raise UserError(f"{where} has {key} {value}, no whole number of pixels")
+    return int(value)
+
+
+def _box(value: Any, where: str) -> tuple[float, float, float, float]:
+    numbers = (
+        isinstance(value, list)
+        and len(value) == 4
+        and all(
+            isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
+            for one in value
+        )
+    )
+    if not numbers:
+        raise UserError(f"{where} has the bbox {shown(value)}: four numbers x, y, w, h are wanted")
+    return tuple(value)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _order(number: int | str) -> tuple[bool, int | str]:
+    """Numbers in their order, then texts in theirs."""
+    return isinstance(number, str), number
+
+
+def _file(split: str, name: str) -> str:
+    """Path of an image below the data set: names come with or without the folder of the split."""
+    return name if name.startswith(f"{split}/") else f"{split}/{name}"
+
+
+def _require_files(coco: Path, files: Sequence[str], path: Path) -> None:
+    """Refuses annotations of images that are not there, before any work begins."""
+    folders = {(coco / file).parent for file in files}
+    present = {entry for folder in folders if folder.is_dir() for entry in folder.iterdir()}
+    missing = [file for file in files if coco / file not in present]
+    if missing:
+        raise MissingInputError(
+            f"{coco / missing[0]} and {len(missing) - 1} more of the {len(files)} images in {path} "
+            "do not exist: complete the folder, or take them out of the file"
+        )
