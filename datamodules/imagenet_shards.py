@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
-from datamodules.images.imagenet_folder import list_images, read_image
+from datamodules.images.image_files import read_image
+from datamodules.images.imagenet_folder import list_images
 from datamodules.labels.pseudo_labels import PROVENANCE, SCHEMA, opened_shard
 from datamodules.labels.shard_claims import ShardClaims
 

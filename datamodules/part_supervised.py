@@ -131,7 +131,7 @@ class PartSupervisedDataModule(LightningDataModule):
         """File of the composite labels, named after all that it derives from."""
         state = f"{FORMAT} {self.vocabulary.content_hash} {self.score_threshold}"
         digest = hashlib.sha256(state.encode())
-        sources = [*self.labels.glob("labels/*.parquet"), *self.pinpp.glob("json/*.json")]
+        sources = [*self.labels.glob("labels/[!.]*.parquet"), *self.pinpp.glob("json/[!.]*.json")]
         for file in sorted(sources):
             status = file.stat()
             digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())

@@ -201,7 +201,7 @@ class RobustnessDataModule(LightningDataModule):
         if folder is None:
             return {}
         wanted = {key for key, _ in self.subset}
-        files = sorted((folder / "json").glob("*.json"))
+        files = sorted((folder / "json").glob("[!.]*.json"))
         self.annotations_hash = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
         found = {
             record.key: record

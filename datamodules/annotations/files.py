@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.files.errors import MissingInputError, UserError
-from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
+from datamodules.images.image_files import IMAGE_SUFFIXES
 from datamodules.masks.segmentations import shown
 
 

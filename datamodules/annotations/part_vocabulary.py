@@ -135,7 +135,7 @@ class PartVocabulary:
             UserError: if a file is malformed or names an unknown object or part.
         """
         objects = list_objects(imagenet)
-        files = sorted((pinpp / "json").glob("*.json"))
+        files = sorted((pinpp / "json").glob("[!.]*.json"))
         if not files:
             raise MissingInputError(
                 f"{pinpp / 'json'} holds no annotation files: set PINPP to the folder that "
@@ -153,7 +153,7 @@ class PartVocabulary:
             parts += [f"{file.stem}:{name}" for name in sorted(names)]
         vocabulary = cls(objects, tuple(parts))
         pairs = []
-        for file in sorted((pinpp / "including").glob("*.txt")):
+        for file in sorted((pinpp / "including").glob("[!.]*.txt")):
             for line, part, whole in read_relations(file):
                 try:
                     pairs.append(

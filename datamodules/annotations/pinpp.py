@@ -40,7 +40,7 @@ def read_annotations(
         MissingInputError: if the folder holds no files or a listed image does not exist.
         UserError: if an annotation cannot be read; the message names file and id.
     """
-    files = sorted((pinpp / "json").glob("*.json"))
+    files = sorted((pinpp / "json").glob("[!.]*.json"))
     if not files:
         raise MissingInputError(f"{pinpp / 'json'} holds no annotation files (<object>.json)")
     records = [record for file in files for record in _read_file(file, vocabulary)]

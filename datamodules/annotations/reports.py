@@ -13,7 +13,7 @@ from PIL import Image
 from datamodules.annotations.checks import CheckedFile
 from datamodules.annotations.files import read_relations
 from datamodules.annotations.problems import Problem
-from datamodules.images.imagenet_folder import read_image
+from datamodules.images.image_files import read_image
 from datamodules.masks.segmentations import shown
 
 

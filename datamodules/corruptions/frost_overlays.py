@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from datamodules.files.errors import MissingInputError
-from datamodules.images.imagenet_folder import read_image
+from datamodules.images.image_files import read_image, read_size
 
 OVERLAY_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 HOW_TO_GET = (
@@ -40,9 +39,8 @@ def overlay_problem(frost_images: Path | None, size: int) -> str:
     for name in OVERLAY_FILES:
         if not (folder / name).is_file():
             return f"frost overlay {folder / name} does not exist: {HOW_TO_GET}"
-        with Image.open(folder / name) as overlay:
-            if min(overlay.size) <= size:
-                return f"frost overlay {folder / name} is not larger than {size} px"
+        if min(read_size(folder / name)) <= size:
+            return f"frost overlay {folder / name} is not larger than {size} px"
     return ""
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from datamodules.files.errors import UserError
-from datamodules.images.imagenet_folder import read_image
+from datamodules.images.image_files import read_image
 
 
 def read_annotated(path: Path, height: int, width: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from datamodules.evaluation.attack_units import AttackUnit, StoppingRule
-from datamodules.images.imagenet_folder import read_image
+from datamodules.images.image_files import read_image
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 

@@ -21,7 +21,7 @@ from datamodules.evaluation.evaluation_sets import (
     MissingSet,
 )
 from datamodules.evaluation.ood_sets import FolderSet, folder_problem
-from datamodules.images.imagenet_folder import read_image
+from datamodules.images.image_files import read_image
 from datamodules.masks.part_labels import ImageParts, decode_masks
 
 

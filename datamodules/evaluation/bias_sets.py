@@ -12,7 +12,7 @@ from datamodules.evaluation.evaluation_sets import (
 from datamodules.evaluation.object_groups import human_categories, human_groups, human_problem
 from datamodules.evaluation.ood_sets import FolderSet, folder_problem
 from datamodules.files.errors import UserError
-from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
+from datamodules.images.image_files import images_below
 
 
 class CueConflict(EvaluationSource):
@@ -42,8 +42,7 @@ class CueConflict(EvaluationSource):
         if problem or self.folder is None:
             return [MissingSet("cue_conflict", "texture", problem)]
         folder = Path(self.folder)
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        cues = {str(file.relative_to(folder)): read_cues(file) for file in files}
+        cues = {str(file.relative_to(folder)): read_cues(file) for file in images_below(folder)}
         return [_CueConflictSet(folder, cues, setting)]
 
 

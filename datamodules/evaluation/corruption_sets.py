@@ -19,7 +19,8 @@ from datamodules.evaluation.evaluation_sets import (
     MissingSet,
 )
 from datamodules.evaluation.ood_sets import FolderSet
-from datamodules.images.imagenet_folder import list_images, read_image
+from datamodules.images.image_files import read_image
+from datamodules.images.imagenet_folder import list_images
 
 SMALLEST = 32
 PUBLISHED_QUALITY = 85

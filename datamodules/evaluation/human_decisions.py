@@ -155,7 +155,7 @@ def read_decisions(folder: Path) -> dict[str, list[Decisions]]:
     found: dict[str, list[Decisions]] = {}
     for experiment in EXPERIMENTS:
         rows: dict[str, list[tuple[str, str, str, str]]] = {}
-        for file in sorted((root / experiment).glob("*.csv")):
+        for file in sorted((root / experiment).glob("[!.]*.csv")):
             for subject, row in _read_rows(file):
                 rows.setdefault(subject, []).append(row)
         if rows:

@@ -12,7 +12,7 @@ from datamodules.evaluation.evaluation_sets import (
 from datamodules.evaluation.object_groups import human_categories, human_groups, human_problem
 from datamodules.evaluation.ood_sets import FolderSet, folder_problem
 from datamodules.files.errors import UserError
-from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
+from datamodules.images.image_files import images_below
 
 EXPERIMENTS = (
     "colour",
@@ -71,11 +71,7 @@ class DistortedImages(EvaluationSource):
         if problem := folder_problem(folder, "stimuli of one experiment"):
             return MissingSet(name, "ood", problem)
         root = folder / "dnn" if (folder / "dnn").is_dir() else folder
-        items = [
-            (str(file.relative_to(folder)), _human_label(file))
-            for file in sorted(root.rglob("*"))
-            if file.suffix.lower() in IMAGE_SUFFIXES
-        ]
+        items = [(str(file.relative_to(folder)), _human_label(file)) for file in images_below(root)]
         uncropped = replace(setting, resize=setting.image_size)
         chosen = FolderSet(name, "ood", folder, items, uncropped)
         chosen.missing = "" if items else f"{folder} holds no images"

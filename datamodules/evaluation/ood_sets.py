@@ -19,7 +19,7 @@ from datamodules.evaluation.evaluation_sets import (
     Table,
     group_tensor,
 )
-from datamodules.images.imagenet_folder import IMAGE_SUFFIXES, read_image
+from datamodules.images.image_files import is_image, read_image, visible_folders
 
 IMAGENET_CLASSES = 1000
 
@@ -81,7 +81,7 @@ class FolderSet(EvaluationSet):
             for name, label in sorted(labels.items())
             if (folder / name).is_dir()
             for file in sorted((folder / name).iterdir())
-            if file.suffix.lower() in IMAGE_SUFFIXES
+            if is_image(file.name)
         ]
         chosen = cls(name, table, folder, items, setting, square)
         chosen.missing = "" if items else f"{folder} holds no image of the model's classes"
@@ -155,7 +155,7 @@ class ClassFolders(EvaluationSource):
         if problem or self.folder is None:
             return [MissingSet(self.name, self.table, problem)]
         folder = Path(self.folder)
-        found = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        found = [path.name for path in visible_folders(folder)]
         labels = {name: label for label, name in enumerate(setting.objects)}
         if found and all(name.isdecimal() for name in found):
             if len(setting.objects) != IMAGENET_CLASSES:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from datamodules.images.imagenet_folder import read_image
+from datamodules.images.image_files import read_image
 from datamodules.images.recognition import to_tensor
 
 Resampling = Literal["torch", "pillow"]
@@ -39,20 +39,10 @@ def read_crop(
         MissingInputError: if there is no such file.
         UserError: if the file is not a readable image; the message names it.
     """
-    image = _decoded(path)
+    image = read_image(path)
     box = box_of(image.height, image.width)
     if resampling == "pillow":
         return to_tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
     left, top, right, bottom = map(round, box)
     crop = to_tensor(image.crop((left, top, max(right, left + 1), max(bottom, top + 1))))
     return F.interpolate(crop[None], (size, size), mode="bicubic", antialias=True)[0]
-
-
-def _decoded(path: Path) -> Image.Image:
-    """As `read_image`, without its copy of the pixels where they are RGB."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return read_image(path)  # says what is wrong
-    return image if image.mode == "RGB" else image.convert("RGB")

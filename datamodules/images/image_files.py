@@ -24,6 +24,22 @@ def is_image(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
+def visible_folders(folder: Path) -> list[Path]:
+    """The folders in a folder by name, without hidden ones such as `.ipynb_checkpoints`."""
+    entries = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in entries if path.is_dir())
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Image files at any depth below a folder by path, without hidden files and folders."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if is_image(path.name)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
 @contextmanager
 def opened_image(path: Path) -> Iterator[Image.Image]:
     """Opens an image file of any mode; pixels are decoded when they are first asked for.

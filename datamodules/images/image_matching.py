@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datamodules.images.imagenet_folder import read_image
+from datamodules.images.image_files import read_image
 
 COPY_SIDE = 64  # of a copy in pixels
 CELLS = 32  # a copy is compared by the mean colours of 32 x 32 cells

@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-from PIL import Image
-
 from datamodules.files.errors import MissingInputError, UserError
-
-IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
+from datamodules.images.image_files import IMAGE_SUFFIXES, is_image, visible_folders
 
 
 def list_objects(imagenet: Path) -> tuple[str, ...]:
@@ -20,7 +17,7 @@ def list_objects(imagenet: Path) -> tuple[str, ...]:
         raise MissingInputError(
             f"{train} is not a folder: set IMAGENET to the folder that holds train/ and val/"
         )
-    objects = tuple(sorted(path.name for path in train.iterdir() if path.is_dir()))
+    objects = tuple(folder.name for folder in visible_folders(train))
     if not objects:
         raise MissingInputError(f"{train} holds no category folders, such as train/n01440764/")
     return objects
@@ -40,7 +37,8 @@ def list_images(split: Path) -> list[tuple[str, int]]:
 
     Raises:
         MissingInputError: if the folder is missing or holds no images.
-        UserError: if it holds a category that `train/` does not.
+        UserError: if it holds a category that `train/` does not, or a category of `train/` holds
+            no images.
     """
     if not split.is_dir():
         raise MissingInputError(
@@ -48,32 +46,15 @@ def list_images(split: Path) -> list[tuple[str, int]]:
         )
     label_of = {name: label for label, name in enumerate(list_objects(split.parent))}
     images = []
-    for folder in sorted(path for path in split.iterdir() if path.is_dir()):
+    for folder in visible_folders(split):
         if folder.name not in label_of:
             raise UserError(f"{folder} is a category without a folder in {split.parent / 'train'}")
-        images += [
-            (f"{folder.name}/{path.name}", label_of[folder.name])
-            for path in folder.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        ]
+        names = [path.name for path in folder.iterdir() if is_image(path.name)]
+        if not names and split.name == "train":
+            raise UserError(
+                f"{folder} holds no images, yet would be a class of its own: fill or remove it"
+            )
+        images += [(f"{folder.name}/{name}", label_of[folder.name]) for name in names]
     if not images:
         raise MissingInputError(f"{split} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return sorted(images)
-
-
-def read_image(path: Path) -> Image.Image:
-    """Decodes an image file to RGB.
-
-    Raises:
-        MissingInputError: if there is no such file.
-        UserError: if the file is not a readable image; the message names it.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise MissingInputError(f"image {path} does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{path} cannot be decoded ({error}): replace it or take it out of the folder"
-        ) from None

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.images.imagenet_folder import read_image
+from datamodules.images.image_files import read_image
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from datamodules.files.atomic_files import write_text, written_whole
 from datamodules.files.errors import MissingInputError, UserError
-from datamodules.images.imagenet_folder import IMAGE_SUFFIXES, read_image
+from datamodules.images.image_files import is_image, opened_image, read_image
 
 SCHEMA = pa.schema(
     [
@@ -101,7 +101,7 @@ def resize_object(task: tuple[Path, Path, str]) -> list[str]:
     known = {row["key"]: row for row in _read(index)} if index.is_file() else {}
     copies, rows, errors = set(os.listdir(target)), [], []
     for entry in sorted(os.scandir(source / name), key=lambda entry: entry.name):
-        if Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES:
+        if not is_image(entry.name):
             continue
         state = entry.stat()
         row = known.get(f"{name}/{entry.name}")
@@ -124,13 +124,13 @@ def resize_object(task: tuple[Path, Path, str]) -> list[str]:
 def _copy(source: Path, target: Path, settings: Settings, keep_newer: bool) -> tuple[int, int]:
     """Makes one copy, whole or not at all: the size of the original."""
     try:
-        with Image.open(source) as header:
+        with opened_image(source) as header:
             width, height = header.size
             plain = header.format == "JPEG" and header.mode in ("RGB", "L")
         copied = keep_newer and target.is_file()
         if copied and target.stat().st_mtime_ns > source.stat().st_mtime_ns:
             return height, width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UserError:
         plain = False  # what is wrong is said below
     image = read_image(source)
     height, width = image.height, image.width

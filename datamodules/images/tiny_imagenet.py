@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.files.errors import MissingInputError, UserError
-from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
+from datamodules.images.image_files import is_image, visible_folders
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def _by_folder(split: Path) -> dict[str, list[Path]]:
     if not split.is_dir():
         raise MissingInputError(f"{split} is not a folder: --tiny must hold train/ and val/")
     found = {}
-    for folder in sorted(path for path in split.iterdir() if path.is_dir()):
+    for folder in visible_folders(split):
         inner = folder / "images"
         files = (inner if inner.is_dir() else folder).iterdir()
-        found[folder.name] = sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES)
+        found[folder.name] = sorted(p for p in files if is_image(p.name))
     empty = [name for name, files in found.items() if not files]
     if not found or empty:
         raise MissingInputError(f"{split / (empty or ['<WNID>'])[0]} holds no images")

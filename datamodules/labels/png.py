@@ -12,6 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from datamodules.files.errors import UserError
+from datamodules.images.image_files import opened_image
 from datamodules.masks.part_labels import ImageParts, PartInstance, encode_mask
 
 MODES = ("I;16", "I", "L", "P")
@@ -40,11 +41,8 @@ def read_png(path: Path) -> np.ndarray:
     Raises:
         UserError: if the file is not that; the message names it.
     """
-    try:
-        with Image.open(path) as image:
-            mode, labels = image.mode, np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} cannot be decoded ({error})") from None
+    with opened_image(path) as image:
+        mode, labels = image.mode, np.asarray(image)
     if mode not in MODES:
         raise UserError(f"{path} has mode {mode}: a label map is a grey PNG of 8 or 16 bits")
     return labels.astype(np.int32)

@@ -83,7 +83,7 @@ def from_table(table: pa.Table) -> list[ImageParts]:
 
 def finished_shards(run: Path) -> list[Path]:
     """The shards `labels/*.parquet` of a stage 2 run folder, in order; empty without any."""
-    return sorted((run / "labels").glob("*.parquet"))
+    return sorted((run / "labels").glob("[!.]*.parquet"))
 
 
 def label_files(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from datamodules.annotations.pinpp import read_annotations
 from datamodules.files.atomic_files import write_text
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
-from datamodules.images.imagenet_folder import read_image
+from datamodules.images.image_files import read_image
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from pipeline.annotations.agreement import ObjectAgreement, compare_objects, overall

@@ -17,7 +17,7 @@ from datamodules.annotations.part_imagenet import (
 from datamodules.annotations.pinpp_writer import write_pinpp
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
-from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
+from datamodules.images.image_files import is_image
 from pipeline.runs.manifest import sha256
 
 SHOWN_PROBLEMS = 5
@@ -110,7 +110,7 @@ def _link_images(imagenet: Path, groups: dict[str, str], out: Path) -> None:
             target = out / split / group
             target.mkdir(parents=True, exist_ok=True)
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if path.suffix.lower() not in IMAGE_SUFFIXES:
+                if not is_image(path.name):
                     continue
                 try:
                     os.symlink(path, target / path.name)

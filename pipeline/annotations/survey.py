@@ -39,7 +39,7 @@ def survey(
         UserError: if a worker process was killed.
     """
     objects = frozenset(list_objects(imagenet))
-    files = {file.stem for file in (pinpp / "json").glob("*.json")}
+    files = {file.stem for file in (pinpp / "json").glob("[!.]*.json")}
     if not files:
         raise MissingInputError(
             f"{pinpp / 'json'} holds no annotation files: set PINPP to the folder that "
@@ -57,7 +57,7 @@ def survey(
             decode,
             cleaned,
         )
-        for name in sorted(files | {file.stem for file in (pinpp / "including").glob("*.txt")})
+        for name in sorted(files | {file.stem for file in (pinpp / "including").glob("[!.]*.txt")})
     ]
     processes = workers if workers is not None else len(os.sched_getaffinity(0))
     reports = list(work_through(report_object, jobs, processes, "Checking"))

@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 from datamodules.annotations.pinpp_subset import link_annotations
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
+from datamodules.images.image_files import is_image
 from datamodules.images.image_matching import find_origins
-from datamodules.images.imagenet_folder import IMAGE_SUFFIXES
 from datamodules.images.tiny_imagenet import TinyImageNet
 from pipeline.runs.process_map import work_through
 
@@ -182,7 +182,7 @@ def _photographs(split: Path, names: Sequence[str]) -> dict[str, list[Path]]:
     for name in names:
         folder = split / name
         files = folder.iterdir() if folder.is_dir() else ()
-        found[name] = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+        found[name] = sorted(path for path in files if is_image(path.name))
         if not found[name]:
             raise MissingInputError(f"{folder} holds no images, but {name} is in Tiny-ImageNet")
     return found

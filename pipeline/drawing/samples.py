@@ -9,7 +9,8 @@ import pyarrow.dataset as arrow_dataset
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations, split_annotations
-from datamodules.images.imagenet_folder import list_images, read_image
+from datamodules.images.image_files import read_image
+from datamodules.images.imagenet_folder import list_images
 from datamodules.labels.pseudo_labels import finished_shards, from_table
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite

@@ -94,7 +94,7 @@ def _from_records(run: Path, people: Mapping[str, Sequence[Decisions]]) -> dict[
     names = human_categories()
     found = {}
     for experiment in people:
-        files = sorted((run / "records" / "din" / experiment).glob("*.parquet"))
+        files = sorted((run / "records" / "din" / experiment).glob("[!.]*.parquet"))
         if not files:
             continue
         one = people[experiment][0]

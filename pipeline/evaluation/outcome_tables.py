@@ -35,7 +35,7 @@ class Outcomes:
 def threats_of(run: Path) -> list[str]:
     """Threats that a run folder, or the `records/` in it, holds records of."""
     return sorted(
-        folder.name for folder in _records(run).iterdir() if any(folder.glob("*.parquet"))
+        folder.name for folder in _records(run).iterdir() if any(folder.glob("[!.]*.parquet"))
     )
 
 
@@ -54,7 +54,7 @@ def read_outcomes(path: Path, threat: str | None = None, images: int | None = No
     """
     if path.is_dir():
         name = _choose(path, threat)
-        files = sorted((_records(path) / name).glob("*.parquet"))
+        files = sorted((_records(path) / name).glob("[!.]*.parquet"))
         rows = [row for file in files for row in pq.read_table(file).to_pylist()]
         return _by_key(f"{path} ({name})", ((row["key"], row["robust"]) for row in rows))
     if not path.is_file():

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
-from datamodules.images.imagenet_folder import read_image
+from datamodules.images.image_files import read_image
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from pipeline.drawing.pages import data_uri

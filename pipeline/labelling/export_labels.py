@@ -157,7 +157,7 @@ def _provenance(
         for name, digest in sorted(Manifest.read(labels).outputs.items())
         if name.endswith(".parquet") or name == "vocabulary.json"
     ]
-    files = sorted((pinpp / "json").glob("*.json")) if pinpp else []
+    files = sorted((pinpp / "json").glob("[!.]*.json")) if pinpp else []
     human = [f"{file.name} {sha256(file)}" for file in files]
     return {
         "format": layout,

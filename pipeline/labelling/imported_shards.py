@@ -6,11 +6,9 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
-from PIL import Image
-
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
-from datamodules.images.imagenet_folder import read_image
+from datamodules.images.image_files import read_image, read_size
 from datamodules.labels.coco import from_coco
 from datamodules.labels.png import from_label_map, png_path, read_png
 from datamodules.masks.part_labels import ImageParts
@@ -75,7 +73,7 @@ class ShardImport:
             if row is None:
                 width, height = read_image(self.split / key).size
             else:
-                width, height = _size(self.split / key)
+                height, width = read_size(self.split / key)
         except ValueError as error:
             return ImageParts(key, label, 0, 0, error=str(error))
         if row is None and not self.allow_missing:
@@ -87,14 +85,6 @@ class ShardImport:
                 "for these images"
             )
         return row or ImageParts(key, label, height, width)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:  # reads no more than the header
-            return image.size
-    except (OSError, SyntaxError, ValueError):
-        return read_image(path).size  # says what is wrong
 
 
 @lru_cache(maxsize=1)

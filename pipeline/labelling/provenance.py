@@ -67,6 +67,6 @@ class LabelOrigin:
         """
         record = run / "labels" / "_shards.json"
         remedy = f"give the new run another NAME=, or delete {record.parent}"
-        origin = refuse_mixing(record, asdict(self), remedy, record.parent.glob("*.parquet"))
+        origin = refuse_mixing(record, asdict(self), remedy, record.parent.glob("[!.]*.parquet"))
         if not record.is_file():  # its hash is in every shard
             write_json(record, origin)

@@ -17,7 +17,8 @@ from datamodules.evaluation.corruption_errors import (
 )
 from datamodules.evaluation.corruption_sets import Corruptions
 from datamodules.evaluation.evaluation_sets import EvaluationSet, EvaluationSetting
-from datamodules.images.imagenet_folder import list_images, list_objects, read_image
+from datamodules.images.image_files import read_image
+from datamodules.images.imagenet_folder import list_images, list_objects
 
 
 def setting_of(root: Path, seed: int = 0) -> EvaluationSetting:
