@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from pipeline.runs.stages import STAGES
+
 
 @dataclass(frozen=True)
 class Command:
@@ -29,19 +31,11 @@ class Command:
         return function
 
 
-def _stage(help: str) -> Command:
-    return Command("pipeline.cli:main", help, takes_args=True)
-
-
 GOES_ON = "stopped; the same command goes on"
 GROUPS = {
     "stages (fit, validate, test or predict -c CONFIG ...)": {
-        "stage1_segmenter": _stage("train the part segmenter"),
-        "stage2_pseudolabels": _stage("label the parts of all training images"),
-        "stage3_mpm": _stage("train the recogniser"),
-        "evaluate": _stage("accuracy of a recogniser under attack"),
-        "generalisation": _stage("accuracy on corruptions, shifts and biases"),
-        "downstream_detection": _stage("Faster R-CNN on the backbone of a recogniser"),
+        stage.name: Command("pipeline.cli:main", stage.help, takes_args=True)
+        for stage in STAGES.values()
     },
     "data": {
         "check_data": Command(

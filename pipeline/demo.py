@@ -1,6 +1,5 @@
 """The whole pipeline on PartShapes, stage by stage, with the commands that a user would run."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,11 +12,10 @@ from rich.table import Table
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
-from datamodules.files.json_files import write_json
 from datamodules.labels.pseudo_labels import read_labels
 from datamodules.part_shapes.part_shapes import render_part_shapes
 from pipeline.evaluation.summaries import RobustnessSummary
-from pipeline.labelling.quality import pseudo_label_miou
+from pipeline.labelling.quality import FilterGain, pseudo_label_miou
 from pipeline.runs.metrics import Metrics
 from pipeline.runs.stage_commands import stage_command
 from pipeline.runs.stages import EVALUATION, LABELS, MPM, SEGMENTER, Stage
@@ -105,25 +103,23 @@ class Demo:
         """Scores the pseudo labels against the truth that was kept aside."""
         vocabulary = PartVocabulary.from_pinpp(self.shapes / "pinpp", self.shapes / "imagenet")
         truth = read_annotations(self.shapes / "truth", vocabulary)
-        quality = {
-            name: pseudo_label_miou(read_labels(self.runs / run), truth, vocabulary.inclusions)
-            for name, run in (
-                ("miou_filtered", LABELS.name),
-                ("miou_unfiltered", UNFILTERED),
-            )
-        }
-        write_json(self.runs / LABELS.name / "quality.json", quality)
+        filtered, unfiltered = (
+            pseudo_label_miou(read_labels(self.runs / run), truth, vocabulary.inclusions)
+            for run in (LABELS.name, UNFILTERED)
+        )
+        FilterGain(filtered, unfiltered).write(self.runs / LABELS.name)
 
     def show(self) -> None:
         """Prints the figures of all stages."""
         measured = Metrics.find(self.runs / SEGMENTER.name)
         segmenter = measured.values if measured else {}
-        quality = json.loads((self.runs / LABELS.name / "quality.json").read_text())
+        quality = FilterGain.find(self.runs / LABELS.name)
+        assert quality is not None  # measured above
         parts = Table("", "without filter", "with filter", title="Parts on PartShapes")
         for title, key in (("segmenter AP", "segm_AP"), ("segmenter AP50", "segm_AP50")):
             parts.add_row(title, f"{segmenter[key]:.3f}", f"{segmenter[f'{key}_filtered']:.3f}")
-        values = (f"{quality[key]:.3f}" for key in ("miou_unfiltered", "miou_filtered"))
-        parts.add_row("pseudo-label mIoU", *values)
+        values = quality.miou_unfiltered, quality.miou_filtered
+        parts.add_row("pseudo-label mIoU", *(f"{value:.3f}" for value in values))
         self.console.print(parts)
         robustness = Table(
             "", *MODELS.values(), title="Accuracy in % [95 % interval], l_inf 4/255 unless named"

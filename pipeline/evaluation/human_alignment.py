@@ -29,6 +29,7 @@ from pipeline.evaluation.human_consistency import (
 )
 from pipeline.evaluation.human_plots import draw_alignment
 from pipeline.evaluation.summaries import AlignmentRow, HumanAlignment
+from pipeline.runs.stages import GENERALISATION
 
 
 def read_people(folder: Path) -> dict[str, list[Decisions]]:
@@ -68,7 +69,7 @@ def read_model(
     if model.is_file():
         found = read_decisions_file(model)
     else:
-        runs = [run for run in (model / "generalisation", model) if (run / "records").is_dir()]
+        runs = [run for run in (model / GENERALISATION.name, model) if (run / "records").is_dir()]
         if runs:
             found = _from_records(runs[0], people)
         else:
@@ -108,7 +109,7 @@ def _from_records(run: Path, people: Mapping[str, Sequence[Decisions]]) -> dict[
             )
             for row in pa.concat_tables([pq.read_table(file) for file in files]).to_pylist()
         ]
-        subject = run.parent.name if run.name == "generalisation" else run.name
+        subject = run.parent.name if run.name == GENERALISATION.name else run.name
         found[experiment] = make_decisions(experiment, subject, rows)
     return found
 
@@ -214,4 +215,4 @@ def main(humans: Path, out: Path, model: Path | list[Path] | None = None) -> Non
 
 def _name(model: Path) -> str:
     resolved = model.resolve()
-    return resolved.parent.name if resolved.name == "generalisation" else resolved.stem
+    return resolved.parent.name if resolved.name == GENERALISATION.name else resolved.stem

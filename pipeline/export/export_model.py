@@ -18,11 +18,13 @@ from pipeline.export.import_checkpoint import ForeignModel, import_model
 from pipeline.export.model_card import CardContent, find_evaluation, model_card
 from pipeline.runs.manifest import MANIFEST, require_complete, sha256
 from pipeline.runs.refuse_mixing import refuse_mixing
+from pipeline.runs.stages import MPM
 
 Format = Literal["timm", "part_network", "onnx", "torch_export"]
 FORMATS: tuple[Format, ...] = ("timm", "part_network", "onnx", "torch_export")
 WRITERS = {"onnx": ("model.onnx", export_onnx), "torch_export": ("model.pt2", export_program)}
 RECORD = "export.json"
+RESULTS = ("input", "input_of_timm", "largest_difference_of_a_logit", "files")  # of the record
 
 
 def export_model(
@@ -58,13 +60,13 @@ def export_model(
             has no such format, or a package is missing.
     """
     if (model / MANIFEST).is_file():
-        require_complete(model, "make stage3-mpm")
+        require_complete(model, MPM.target)
     classifier = load_classifier(model)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: give a folder")
     present = (path for path in out.glob("*") if not path.name.startswith("."))
     origin = {"fingerprint": fingerprint(model)}
-    refuse_mixing(out / RECORD, origin, "give another --out", present)
+    refuse_mixing(out / RECORD, origin, "give another --out", present, results=RESULTS)
     own: Format = "timm" if isinstance(classifier, Normalised) else "part_network"
     if wrong := {"timm", "part_network"}.intersection(formats) - {own}:
         raise UserError(f"{model} has no {wrong.pop()} form: use --format {own}")

@@ -17,6 +17,7 @@ from pipeline.evaluation.summaries import RobustnessSummary, ThreatRow
 from pipeline.export.import_checkpoint import ORIGIN
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.metrics import Metrics
+from pipeline.runs.stages import EVALUATION
 
 USAGE = {
     "config.json": (
@@ -124,7 +125,7 @@ def find_evaluation(asked: Path | None, run: Path, model: Path) -> Path | None:
         MissingInputError: if there is no summary where it was asked for.
         UserError: if the folder asked for evaluates other weights.
     """
-    folder = asked or run.parent / "evaluate" / run.name
+    folder = asked or run.parent / EVALUATION.name / run.name
     if not (folder / RobustnessSummary.file).is_file():
         if asked is not None:
             raise MissingInputError(f"{asked} has no summary.json: run make evaluate first")

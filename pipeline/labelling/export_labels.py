@@ -22,6 +22,7 @@ from datamodules.masks.part_masks import composite
 from pipeline.runs.manifest import Manifest, require_complete, sha256
 from pipeline.runs.process_map import work_through
 from pipeline.runs.refuse_mixing import refuse_mixing
+from pipeline.runs.stages import LABELS
 
 Format = Literal["coco", "png"]
 
@@ -87,7 +88,7 @@ def export_labels(
         MissingInputError: if the run or a folder is missing.
         UserError: if the run is not complete or damaged, or `out` holds other labels.
     """
-    require_complete(labels, "make stage2-pseudolabels")
+    require_complete(labels, LABELS.target)
     if imagenet is not None and not (imagenet / "train").is_dir():
         raise MissingInputError(f"{imagenet / 'train'} is not a folder: set --imagenet")
     vocabulary = PartVocabulary.load(labels / "vocabulary.json")

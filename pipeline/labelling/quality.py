@@ -2,18 +2,56 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
 from datamodules.files.errors import UserError
+from datamodules.files.json_files import read_json, write_json
 from datamodules.labels.pseudo_labels import read_labels
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from modules.metrics.part_iou import iou_by_part, pixel_counts
+
+QUALITY, FORMAT_VERSION = "quality.json", 1
+
+
+@dataclass(frozen=True)
+class FilterGain:
+    """Mean IoU of pseudo labels with and without the category filter, `quality.json`.
+
+    Attributes:
+        miou_filtered: with the filter, in [0, 1].
+        miou_unfiltered: without it.
+    """
+
+    miou_filtered: float
+    miou_unfiltered: float
+
+    @classmethod
+    def find(cls, run: Path) -> Self | None:
+        """What a stage 2 run folder says, None where nothing was measured.
+
+        Raises:
+            UserError: if the file is damaged or of another format version.
+        """
+        path = run / QUALITY
+        if not path.is_file():
+            return None
+        content = read_json(path, "delete it and measure the labels again")
+        if content.pop("format_version", None) != FORMAT_VERSION or set(content) != {
+            field.name for field in fields(cls)
+        }:
+            raise UserError(f"{path} is of another version: delete it and run make demo again")
+        return cls(**content)
+
+    def write(self, run: Path) -> None:
+        """Writes the file of a stage 2 run folder."""
+        write_json(run / QUALITY, {"format_version": FORMAT_VERSION, **asdict(self)})
 
 
 def pseudo_label_miou(

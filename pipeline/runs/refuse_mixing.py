@@ -1,6 +1,6 @@
 """The guard against mixing outputs of different origin in one folder."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,18 @@ def refuse_mixing(
     remedy: str,
     outputs: Iterable[Path] = (),
     growing: str | None = None,
+    results: Collection[str] = (),
 ) -> dict[str, Any]:
     """Refuses to add to outputs that were made another way.
 
     Args:
         record: JSON file that says how the outputs of its folder were made; need not exist.
-        origin: what decides the new outputs. Entries of the record beyond these are not compared.
+        origin: what decides the new outputs.
         remedy: what to do about outputs that were made another way.
         outputs: what must not be there without the record.
         growing: entry of `origin` that maps kinds of outputs to how they are made; kinds that only
             one side has are no contradiction.
+        results: entries of the record that say what came out; they are not compared.
 
     Returns:
         What the record has to say from now on.
@@ -39,7 +41,7 @@ def refuse_mixing(
             )
         return dict(origin)
     old, new = read_json(record, remedy), dict(origin)
-    recorded = {name: old.get(name) for name in new}
+    recorded = {name: value for name, value in old.items() if name not in results}
     if growing is not None:
         kinds = old.get(growing) or {}
         recorded[growing], new[growing] = new[growing] | kinds, kinds | new[growing]

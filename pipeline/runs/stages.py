@@ -33,6 +33,7 @@ class Stage:
         name: of the command, of its run folder by default and of its folder in `configs/`.
         subcommand: Lightning's, that fills the run folder.
         target: the make target that fills the run folder.
+        help: what it does, one line.
         folders: settings of the data module that name the user's folders.
         handed_over: what the data module hands the module (`data.X` to `model.init_args.X`).
         earlier: the run folder that it reads.
@@ -46,6 +47,7 @@ class Stage:
     name: str
     subcommand: Literal["fit", "predict", "test"]
     target: str
+    help: str
     folders: tuple[str, ...] = ("imagenet", "pinpp")
     handed_over: tuple[str, ...] = ("object_parts",)
     earlier: EarlierRun | None = None
@@ -60,11 +62,18 @@ class Stage:
         return CONFIGS / self.name
 
 
-SEGMENTER = Stage("stage1_segmenter", "fit", "make stage1-segmenter", trains=True)
+SEGMENTER = Stage(
+    "stage1_segmenter",
+    "fit",
+    "make stage1-segmenter",
+    "train the part segmenter",
+    trains=True,
+)
 LABELS = Stage(
     "stage2_pseudolabels",
     "predict",
     "make stage2-pseudolabels",
+    "label the parts of all training images",
     earlier=EarlierRun(SEGMENTER.name, "model.init_args.segmenter", SEGMENTER.target),
     bar="labels",
 )
@@ -72,6 +81,7 @@ MPM = Stage(
     "stage3_mpm",
     "fit",
     "make stage3-mpm",
+    "train the recogniser",
     earlier=EarlierRun(LABELS.name, "data.init_args.labels", LABELS.target),
     trains=True,
 )
@@ -79,6 +89,7 @@ GENERALISATION = Stage(
     "generalisation",
     "test",
     "make generalisation",
+    "accuracy on corruptions, shifts and biases",
     earlier=EarlierRun(MPM.name, "model.init_args.model", MPM.target, own_only=False),
     repeatable=True,
 )
@@ -86,6 +97,7 @@ EVALUATION = Stage(
     "evaluate",
     "test",
     "make evaluate",
+    "accuracy of a recogniser under attack",
     handed_over=("object_parts", "groups"),
     earlier=EarlierRun(MPM.name, "model.init_args.model", MPM.target, own_only=False),
     inner=(GENERALISATION.name, "subsets"),
@@ -94,6 +106,7 @@ DETECTION = Stage(
     "downstream_detection",
     "fit",
     "make downstream-detection",
+    "Faster R-CNN on the backbone of a recogniser",
     folders=("coco",),
     handed_over=("num_classes",),
     earlier=EarlierRun(MPM.name, "model.init_args.backbone", MPM.target, own_only=False),

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from datamodules.files.errors import MissingInputError, UserError
+from pipeline.runs.stages import LABELS
 from pipeline.study.commands import StudyCommands, find_data
 from pipeline.study.document import write_document
 from pipeline.study.plot import draw_study
@@ -72,7 +73,7 @@ def main(
         found,
         folder,
         overlays,
-        labels or folder / "stage2_pseudolabels",
+        labels or folder / LABELS.name,
         unfiltered or folder / "stage2_unfiltered",
         autoattack,
     )

@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from pipeline.runs.manifest import require_complete
+from pipeline.runs.stages import LABELS
 from pipeline.study.commands import StudyCommands
 from pipeline.study.processes import Processes, StepFailed
 from pipeline.study.results import THREATS, Result, collect, write_results
@@ -66,7 +67,7 @@ class Study:
         if given is not None:
             for filtered in kinds:
                 run = self.commands.filtered if filtered else self.commands.unfiltered
-                require_complete(run, "make stage2-pseudolabels")
+                require_complete(run, LABELS.target)
             return
         with self.console.status("stage 1: part segmenter"):
             self.processes.run(self.commands.segmenter())

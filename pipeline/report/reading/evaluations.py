@@ -16,6 +16,7 @@ from pipeline.evaluation.summaries import (
     ThreatRow,
 )
 from pipeline.report.cells import Cell, share_cell
+from pipeline.runs.stages import EVALUATION, GENERALISATION
 
 NORMS = {"linf": "l∞", "l1": "l1", "l2": "l2"}
 PLAIN_ATTACKS = ("PGD", "APGD", "AutoAttack", "Square")
@@ -111,7 +112,7 @@ def threat_title(attack: str, norm: str, eps: float) -> str:
 
 def evaluation_folders(runs: Path) -> list[Path]:
     """Folders below `evaluate/` with any summary, by name."""
-    found = (runs / "evaluate").glob("*")
+    found = (runs / EVALUATION.name).glob("*")
     kinds = ("summary.json", "generalisation/summary.json", "subsets/*/summary.json")
     return sorted(path for path in found if any(any(path.glob(kind)) for kind in kinds))
 
@@ -126,7 +127,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         UserError: If a summary is damaged or lacks a key.
     """
     attacks = RobustnessSummary.find(folder)
-    general = GeneralisationSummary.find(folder / "generalisation")
+    general = GeneralisationSummary.find(folder / GENERALISATION.name)
     settings_file = folder / "records" / "settings.json"
     records = read_json(settings_file, RobustnessSummary.remedy) if settings_file.is_file() else {}
     settings = records.get("threats", {})
@@ -203,7 +204,7 @@ def read_alignment(runs: Path, evaluations: list[Evaluation]) -> dict[str, Align
         UserError: If a file is damaged.
     """
     folders = [runs / "human_alignment"]
-    folders += [one.folder / part for one in evaluations for part in (".", "generalisation")]
+    folders += [one.folder / part for one in evaluations for part in (".", GENERALISATION.name)]
     files = filter(None, map(HumanAlignment.find, folders))
     return {row.name: row for one in files for row in one.rows}
 

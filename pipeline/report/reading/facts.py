@@ -10,6 +10,7 @@ import yaml
 
 from datamodules.files.errors import UserError
 from datamodules.labels.pseudo_labels import finished_shards, read_columns
+from pipeline.labelling.quality import FilterGain
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.metrics import Metrics
 
@@ -65,7 +66,7 @@ class LabelFacts:
         empty: Readable images without any part.
         errors: Rows with an error.
         instances: Parts in all.
-        quality: Content of `quality.json` (`miou_filtered`, `miou_unfiltered`), if there is one.
+        quality: Mean IoU with and without the filter, if it was measured.
     """
 
     images: int
@@ -73,7 +74,7 @@ class LabelFacts:
     empty: int
     errors: int
     instances: int
-    quality: dict[str, Any] | None
+    quality: FilterGain | None
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -141,7 +142,7 @@ def label_facts(run: Path) -> LabelFacts | None:
         errors += pc.sum(failed).as_py() or 0
         empty += pc.sum(pc.and_not(pc.invert(has_parts), failed)).as_py() or 0
         instances += pc.sum(counts).as_py() or 0
-    quality = read_json(run / "quality.json")
+    quality = FilterGain.find(run)
     if not files:
         return None
     return LabelFacts(images, labelled, empty, errors, instances, quality)

@@ -11,7 +11,9 @@ ORIGIN = {"weights": "abc", "settings": {"eps": 0.1}}
 
 def claim(folder: Path, origin: dict[str, Any], growing: str | None = None) -> dict[str, Any]:
     outputs = (path for path in folder.glob("*") if path.name != "record.json")
-    return refuse_mixing(folder / "record.json", origin, "give another --out", outputs, growing)
+    return refuse_mixing(
+        folder / "record.json", origin, "give another --out", outputs, growing, ["files"]
+    )
 
 
 def test_an_empty_folder_is_free_and_one_of_the_same_origin_goes_on(tmp_path: Path) -> None:
@@ -27,6 +29,15 @@ def test_another_origin_is_refused_with_what_differs(tmp_path: Path) -> None:
     changes = r"\(settings.eps: 0.1 -> 0.2; weights: abc -> abd\): give another --out"
     with pytest.raises(ValueError, match=f"made another way {changes}"):
         claim(tmp_path, other)
+
+
+def test_what_only_the_record_says_is_a_difference(tmp_path: Path) -> None:
+    write_json(tmp_path / "record.json", {**ORIGIN, "subset": "pin11"})
+    with pytest.raises(ValueError, match=r"\(subset: pin11 -> None\)"):
+        claim(tmp_path, ORIGIN)
+    write_json(tmp_path / "record.json", ORIGIN)
+    with pytest.raises(ValueError, match=r"\(subset: None -> pin11\)"):
+        claim(tmp_path, {**ORIGIN, "subset": "pin11"})
 
 
 def test_outputs_of_unknown_origin_are_refused(tmp_path: Path) -> None:
