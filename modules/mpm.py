@@ -35,8 +35,8 @@ class MPM(LightningModule):
     """Adversarial training of a classifier that is supervised by parts (PartImageNet++ §4.2).
 
     The loss is `class_loss_weight * L_cls + part_loss_weight * L_seg` on adversarial images; the
-    attack raises `L_cls` only and computes nothing of the parts. `part_loss_weight: 0` leaves the
-    bypass out: vanilla adversarial training. `eps: 0` trains on clean images.
+    attack maximises `L_cls` only and computes nothing of the parts. `part_loss_weight: 0` leaves
+    the bypass out: vanilla adversarial training. An attack of `eps: 0` trains on clean images.
 
     Args:
         object_parts: bool `(num_objects, K + 1)`, which parts can occur on which object.

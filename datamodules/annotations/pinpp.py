@@ -100,7 +100,7 @@ def read_split(
     train, val = (set(keys) for keys in lists)
     known = {record.key for record in annotations}
     repeated = [key for keys in lists for key, n in Counter(keys).items() if n > 1]
-    for wrong, what, mend in (
+    for wrong, what, remedy in (
         (repeated, "listed twice", "keep one"),
         (train & val, "in train and in val", "remove it from one of them"),
         ((train | val) - known, "not annotated", "remove it from the split"),
@@ -108,7 +108,7 @@ def read_split(
     ):
         if wrong:
             others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-            raise UserError(f"{path}: {shown(min(wrong))}{others}: {what}; {mend}")
+            raise UserError(f"{path}: {shown(min(wrong))}{others}: {what}; {remedy}")
     return [r for r in annotations if r.key in train], [r for r in annotations if r.key in val]
 
 

@@ -1,4 +1,4 @@
-"""Errors that the user can mend, apart from defects of the code."""
+"""Errors that the user can remedy, apart from defects of the code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
         ("changed_ns", pa.int64()),
     ]
 )
-MEND = "run python -m pipeline resize_images"
+REMEDY = "run python -m pipeline resize_images"
 
 
 def resized_size(height: int, width: int, side: int) -> tuple[int, int]:
@@ -80,9 +80,9 @@ def _settings(folder: Path) -> Settings:
     try:
         return Settings(**json.loads(file.read_text()))
     except FileNotFoundError:
-        raise MissingInputError(f"{folder} holds no resized images: {MEND} first") from None
+        raise MissingInputError(f"{folder} holds no resized images: {REMEDY} first") from None
     except (ValueError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error}): delete {folder} and {MEND}") from None
+        raise UserError(f"{file} is damaged ({error}): delete {folder} and {REMEDY}") from None
 
 
 def resize_object(task: tuple[Path, Path, str]) -> list[str]:
@@ -159,7 +159,7 @@ def _table(file: Path) -> pa.Table:
     try:
         return pq.read_table(file, schema=SCHEMA)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} is damaged ({error}): delete it and {MEND} again") from None
+        raise UserError(f"{file} is damaged ({error}): delete it and {REMEDY} again") from None
 
 
 def _write(file: Path, rows: list[dict[str, Any]]) -> None:
@@ -187,7 +187,7 @@ class ResizedStore:
         self.side = _settings(folder).side
         self.images = folder / "train"
         if not (folder / "train.parquet").is_file():
-            raise MissingInputError(f"{folder} is not complete: {MEND} again, it goes on")
+            raise MissingInputError(f"{folder} is not complete: {REMEDY} again, it goes on")
 
     def check(self, keys: Sequence[str], heights: np.ndarray, widths: np.ndarray) -> None:
         """Refuses copies that lack an image or were made of an original of another size.
@@ -208,12 +208,12 @@ class ResizedStore:
             missing = np.flatnonzero(found < 0)
             raise UserError(
                 f"{self.folder} has no copy of {keys[missing[0]]} and {len(missing) - 1} more "
-                f"training images: {MEND} again"
+                f"training images: {REMEDY} again"
             )
         sizes = [table[name].to_numpy()[found] for name in ("height", "width")]
         if (wrong := np.flatnonzero((sizes[0] != heights) | (sizes[1] != widths))).size:
             at = wrong[0]
             raise UserError(
                 f"{self.folder}: the original of {keys[at]} was {sizes[0][at]}x{sizes[1][at]}, its "
-                f"part labels are {heights[at]}x{widths[at]}: {MEND} again, or stage 2"
+                f"part labels are {heights[at]}x{widths[at]}: {REMEDY} again, or stage 2"
             )

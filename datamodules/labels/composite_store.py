@@ -172,15 +172,15 @@ class CompositeStore:
 
     def _open(self) -> list[pa.RecordBatch]:
         if self._tables is None:
-            mend = "delete it, stage 3 derives it again"
+            remedy = "delete it, stage 3 derives it again"
             try:
                 reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
                 tables = [reader.get_batch(i) for i in range(reader.num_record_batches)]
             except pa.ArrowInvalid as error:
-                raise UserError(f"{self.path} is damaged ({error}): {mend}") from None
+                raise UserError(f"{self.path} is damaged ({error}): {remedy}") from None
             if reader.schema != SCHEMA or reader.schema.metadata != SCHEMA.metadata:
                 raise UserError(
-                    f"{self.path} is no store of composite labels, format {FORMAT}: {mend}"
+                    f"{self.path} is no store of composite labels, format {FORMAT}: {remedy}"
                 )
             self._batches = [_Batch.of(batch) for batch in tables]
             self._ends = list(accumulate(batch.num_rows for batch in tables))

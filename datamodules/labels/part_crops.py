@@ -115,14 +115,14 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
         if side is not None:
             expected = resized_size(*labels, side)
         if found != expected:
-            mend = (
+            remedy = (
                 "run make stage2-pseudolabels for these images"
                 if side is None
                 else "delete it and run python -m pipeline resize_images again"
             )
             raise UserError(
                 f"{self.folder / key} is {found[0]}x{found[1]}, its part labels are "
-                f"{labels[0]}x{labels[1]}: {mend}"
+                f"{labels[0]}x{labels[1]}: {remedy}"
             )
 
 

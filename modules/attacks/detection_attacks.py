@@ -57,7 +57,7 @@ def giving_losses(detector: Any) -> Iterator[None]:
 
 
 class DetectionPGD:
-    """PGD that raises losses of a detector (A_cls and A_reg of Li et al. 2023).
+    """PGD that maximises losses of a detector (A_cls and A_reg of Li et al. 2023).
 
     The defaults are those of their published code: the loss of the box head alone, from the image.
 
@@ -66,7 +66,7 @@ class DetectionPGD:
         eps: radius of the l_inf ball in pixel units, images in [0, 1].
         steps: number of steps.
         step_size: length of a step in pixel units.
-        proposals: raise the loss of the proposal network, too.
+        proposals: maximise the loss of the proposal network, too.
         random_start: begin at a random point of the ball.
 
     Raises:
@@ -96,7 +96,7 @@ class DetectionPGD:
         self.random_start = random_start
 
     def loss(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """What the attack raises of the detector's losses, a scalar."""
+        """What the attack maximises of the detector's losses, a scalar."""
         return torch.stack([losses[name] for name in self.losses]).sum()
 
     def __call__(

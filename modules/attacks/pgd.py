@@ -61,7 +61,7 @@ class PGD:
 
         Args:
             images: `(B, 3, H, W)` float in [0, 1].
-            loss: what the attack raises: `(B,)` of adversarial images, one value an image.
+            loss: what the attack maximises: `(B,)` of adversarial images, one value an image.
             generator: source of the random start, on the images' device, or one for each image.
             eps_factor: scales radius and step, for a warm-up.
             step_factor: scales the step, for a warm-up.

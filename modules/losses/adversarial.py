@@ -1,4 +1,4 @@
-"""Objectives of adversarial training: what it minimises, and what its attack raises."""
+"""Objectives of adversarial training: what it minimises, and what its attack maximises."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ class AdversarialCrossEntropy:
         )
 
     def attack_loss(self, network: Classifier, images: Tensor, labels: Tensor) -> Classifier:
-        """What the attack raises: `(B,)` of adversarial images, one value an image.
+        """What the attack maximises: `(B,)` of adversarial images, one value an image.
 
         Args:
             network: gives class logits that gradients pass; in the mode of the attack.
@@ -50,7 +50,7 @@ class AdversarialCrossEntropy:
 class Trades(AdversarialCrossEntropy):
     """Cross-entropy of clean images plus a divergence of predictions (Zhang et al. 2019).
 
-    The divergence is that of the adversarial predictions from the clean ones; the attack raises
+    The divergence is that of the adversarial predictions from the clean ones; the attack maximises
     it alone.
 
     Args:

@@ -150,21 +150,21 @@ def locate(model: Path) -> tuple[Path, Path]:
     Raises:
         MissingInputError: if one of them is missing; the message says what to do.
     """
-    mend = "train one with `make stage3-mpm`, or set MODEL= to a run folder, timm folder or file"
+    remedy = "train one with `make stage3-mpm`, or set MODEL= to a run folder, timm folder or file"
     if not model.exists():
-        raise MissingInputError(f"model {model} does not exist: {mend}")
+        raise MissingInputError(f"model {model} does not exist: {remedy}")
     places = [model.parent, model.parent.parent / "export"]
     if model.is_dir():
         places = [model / "export", model]
     described = [place for place in places if any((place / n).is_file() for n in DESCRIPTIONS)]
     if not described:
         looked = " or ".join(str(place / DESCRIPTIONS[0]) for place in places)
-        raise MissingInputError(f"model {model} has no {looked}: {mend}")
+        raise MissingInputError(f"model {model} has no {looked}: {remedy}")
     folder = described[0]
     files = [folder / name for name in WEIGHT_FILES] if model.is_dir() else [model]
     weights = next((file for file in files if file.is_file()), None)
     if weights is None:
-        raise MissingInputError(f"{folder} has none of {', '.join(WEIGHT_FILES)}: {mend}")
+        raise MissingInputError(f"{folder} has none of {', '.join(WEIGHT_FILES)}: {remedy}")
     return folder, weights
 
 

@@ -116,7 +116,7 @@ def _print(reports: Sequence[ObjectReport], outcome: dict[str, Any]) -> None:
     sizes = [f"{outcome[key]:,} {key}" for key in ("objects", "images", "masks")]
     print(f"sound: {', '.join(sizes)} in {outcome['seconds']:.1f} s, {rate:,.0f} masks/s")
     print(
-        "training would be affected: mend the entries above, or use --fix FOLDER"
+        "training would be affected: correct the entries above, or use --fix FOLDER"
         if outcome["affects_training"]
         else "training would not be affected"
     )
