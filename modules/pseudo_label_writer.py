@@ -12,6 +12,7 @@ from torch import Tensor
 from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.flip_augmentation import merge_views
 from modules.part_segmenter import PartSegmenter
+from modules.state_dicts.finite import require_finite
 
 
 def find_checkpoint(segmenter: Path) -> Path:
@@ -74,6 +75,7 @@ def load_segmenter(
             f"{object_parts.shape[1] - 1} parts ({str(error).splitlines()[-1].strip()}): use the "
             "annotations it was trained on, or run make stage1-segmenter again"
         ) from None
+    require_finite(state, str(checkpoint))
     return network
 
 

@@ -14,6 +14,7 @@ from torchvision.models.detection.roi_heads import (
 )
 from torchvision.ops import boxes as box_ops
 
+from datamodules.files.errors import UserError
 from modules.losses.federated import federated_loss
 
 Detections = dict[str, Tensor]
@@ -191,9 +192,18 @@ class PartRoIHeads(RoIHeads):
         return torch.cat([part for image in found for part in image])
 
     def probabilities(self, regions: Tensor) -> Tensor:
-        """Scores `(R, K + 1)` of region features `(R, D)` over all classes, float32."""
+        """Scores `(R, K + 1)` of region features `(R, D)` over all classes, float32.
+
+        Raises:
+            UserError: if they are not finite.
+        """
         scores: Any = self.box_predictor.cls_score
         logits = scores(regions).float()
+        if not torch.isfinite(logits).all():  # they would be no detections, without a word
+            raise UserError(
+                "the segmenter gives class scores that are not finite: use another checkpoint, or "
+                "--trainer.precision=32-true"
+            )
         return logits.sigmoid() if self.class_loss == "federated" else logits.softmax(-1)
 
     def select(

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from datamodules.files.errors import MissingInputError, UserError
+from modules.state_dicts.finite import require_finite
 
 # Keys under which training codes keep their state dict, averaged weights first.
 WRAPPINGS = (
@@ -101,7 +102,8 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
         source: what the tensors come from, for the message.
 
     Raises:
-        UserError: listing missing, leftover and wrongly shaped tensors.
+        UserError: listing missing, leftover and wrongly shaped tensors, or those whose values are
+            not finite.
     """
     wanted = network.state_dict()
     problems = {
@@ -116,6 +118,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
     found = [f"{what}: {shortened(names)}" for what, names in problems.items() if names]
     if found:
         raise UserError(f"{source} does not fit {type(network).__name__}; {'; '.join(found)}")
+    require_finite(state, source)
     network.load_state_dict(state)
 
 

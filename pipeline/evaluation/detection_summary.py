@@ -19,9 +19,9 @@ class DetectionSummary(Callback):
     """
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the file (rank 0 only)."""
+        """Writes the file (rank 0 only, and not after a dry run)."""
         assert isinstance(pl_module, DownstreamDetector)
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         measured = pl_module.precisions
         precisions = {

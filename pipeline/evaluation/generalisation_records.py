@@ -53,6 +53,8 @@ class GeneralisationRecords(EvaluationRecords[GeneralisationEvaluator, Generalis
         dataloader_idx: int = 0,
     ) -> None:
         """Writes the record of one unit."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         unit = EvaluationUnit(0, batch["set"], batch["chunk"], [])
         path = unit.record(Path(trainer.default_root_dir))
         write_record(path, batch, outputs, RECORD_SCHEMA)

@@ -84,6 +84,8 @@ class EvaluationRecords(Callback, Generic[Evaluator, Data]):
             UserError: if they differ, or module and data do not fit this callback.
         """
         module, data = self.parts(trainer, pl_module)
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         path = Path(trainer.default_root_dir) / "records" / "settings.json"
         origin = self.settings(module, data)
         settings = refuse_mixing(path, origin, self.remedy, growing=self.by_name)
@@ -95,6 +97,8 @@ class EvaluationRecords(Callback, Generic[Evaluator, Data]):
 
         Lightning calls no other hook at the end of a test without batches.
         """
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         module, data = self.parts(trainer, pl_module)
         root = Path(trainer.default_root_dir)
         await_records(

@@ -60,7 +60,7 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
         """
         super().setup(trainer, pl_module, stage)
         _, data = self.parts(trainer, pl_module)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             write_text(Path(trainer.default_root_dir) / "subset.txt", data.subset_lines())
 
     def on_test_batch_end(
@@ -73,7 +73,8 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
         dataloader_idx: int = 0,
     ) -> None:
         """Writes the record of one unit."""
-        if not outputs:  # the stopping rule found it needless
+        # the stopping rule found it needless, or nothing is to be left
+        if not outputs or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         module, data = self.parts(trainer, pl_module)
         unit = next(

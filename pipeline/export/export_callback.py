@@ -14,8 +14,11 @@ class ExportRecogniser(Callback):
     """Writes the best checkpoint's network to `export/`, where it is plain as a timm folder."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: MPM) -> None:  # type: ignore[override]
-        """Loads `best.ckpt` (averaged weights, if any) and exports it, on rank 0."""
-        if not trainer.is_global_zero:
+        """Loads `best.ckpt` (averaged weights, if any) and exports it, on rank 0.
+
+        A dry run leaves nothing that could be taken for a result.
+        """
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         best = next(
             callback.best_model_path

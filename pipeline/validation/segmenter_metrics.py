@@ -117,8 +117,10 @@ class SegmenterMetrics(Callback):
         self.on_validation_epoch_start(trainer, pl_module)  # frees the records
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the table if this is the best state so far."""
-        if trainer.sanity_checking or not is_best(trainer) or not trainer.is_global_zero:
+        """Writes the table if this is the best state so far; never in a dry run."""
+        if trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if not is_best(trainer) or not trainer.is_global_zero:
             return
         parts = part_rows(self.vocabulary, pl_module.mask_metrics, self.part_iou)  # type: ignore[arg-type]
         objects = object_rows(self.vocabulary, parts, self.object_metrics)

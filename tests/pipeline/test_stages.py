@@ -18,7 +18,7 @@ from modules.networks.structures import NetworkSettings
 from modules.state_dicts.weight_files import read_state
 from modules.weights.classifier_folder import load_classifier
 from pipeline.cli import main
-from tests.pipeline.commands import run, stage_args, start
+from tests.pipeline.commands import CHAIN, run, stage_args, start
 
 
 def test_every_stage_leaves_its_outputs_and_a_complete_manifest(finished_runs: Path) -> None:
@@ -123,3 +123,18 @@ def test_two_processes(stage: str, finished_runs: Path, shapes_root: Path, tmp_p
     if stage == "stage2_pseudolabels":
         keys = [row.key for row in read_labels(tmp_path / stage)]
         assert keys == [key for key, _ in list_images(shapes_root / "imagenet" / "train")]
+
+
+def test_a_dry_run_leaves_nothing_that_counts_as_a_result(
+    finished_runs: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    dry = "--trainer.fast_dev_run=true"
+    for stage in CHAIN:
+        folder = f"--trainer.default_root_dir={tmp_path / stage.name}"
+        main(stage_args(stage.name, shapes_root, finished_runs, dry, folder))
+        left = {path.name for path in (tmp_path / stage.name).rglob("*") if path.is_file()}
+        assert not {name for name in left if not name.startswith("composites")}, stage.name
+    with pytest.raises(FileNotFoundError, match="make stage1-segmenter first"):
+        main(stage_args("stage2_pseudolabels", shapes_root, tmp_path))
+    with pytest.raises(ValueError, match="make stage3-mpm"):
+        main(stage_args("evaluate", shapes_root, tmp_path))
