@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datamodules.files.errors import UserError
 from modules.networks.class_groups import largest_logits
-from modules.state_dicts.finite import refuse_non_finite_logits
+from modules.state_dicts.finite import FiniteLogits
 from modules.weights.classifier_folder import load_classifier
 
 
@@ -31,7 +31,7 @@ class GeneralisationEvaluator(LightningModule):
         self.save_hyperparameters(ignore=["object_parts"])
         self.weights = Path(model)
         self.network = load_classifier(self.weights).requires_grad_(False)
-        refuse_non_finite_logits(self.network, str(self.weights))
+        self.network.register_forward_hook(FiniteLogits(str(self.weights)))
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if object_parts is not None and self.network.num_classes != object_parts.shape[0]:
             raise UserError(

@@ -14,7 +14,7 @@ from modules.attacks.threats import Threat
 from modules.attacks.traced_autoattack import STANDING, WRONG_BEFORE
 from modules.networks.class_groups import ClassGroups
 from modules.networks.part_network import PartNetwork
-from modules.state_dicts.finite import refuse_non_finite_logits
+from modules.state_dicts.finite import FiniteLogits
 from modules.weights.classifier_sources import open_classifier, with_parts
 
 
@@ -60,7 +60,7 @@ class RobustnessEvaluator(LightningModule):
         self._check_classes(getattr(network, "num_classes", None))
         self.groups = groups
         self.network = self._answering(network)
-        refuse_non_finite_logits(self.network, self.model_name)
+        self.network.register_forward_hook(FiniteLogits(self.model_name))
         # the part branch is read before the memory format: weights are compared
         self._source = None if whole else model
         self._parts: PartNetwork | ClassGroups | None = None

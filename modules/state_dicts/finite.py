@@ -34,21 +34,26 @@ def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
         )
 
 
-def refuse_non_finite_logits(network: nn.Module, name: str) -> None:
-    """Has every call of a network refuse logits that are not finite.
+class FiniteLogits:
+    """Forward hook of a network that refuses logits that are not finite, at every call.
 
     Args:
-        network: gives logits `(B, num_classes)`.
         name: of the model, for the message.
     """
 
-    def check(module: nn.Module, inputs: Any, logits: Any) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, module: nn.Module, inputs: Any, logits: Any) -> None:
+        """Looks at the logits `(B, num_classes)` of a call.
+
+        Raises:
+            UserError: if one of them is not finite.
+        """
         if isinstance(logits, Tensor) and not torch.isfinite(logits).all():
             count = int((~torch.isfinite(logits)).any(-1).sum())
             raise UserError(
-                f"model {name} gives logits that are not finite for {count} of {len(logits)} "
+                f"model {self.name} gives logits that are not finite for {count} of {len(logits)} "
                 "images: such an answer is neither right nor wrong; evaluate in float32 "
                 "(--trainer.precision=32-true) or another checkpoint"
             )
-
-    network.register_forward_hook(check)
