@@ -19,15 +19,15 @@ class BoxAP:
         """Forgets all images."""
         self._metric.reset()
 
-    def update(self, key: str, truth: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    def update(self, key: str, truth: dict[str, Tensor], predictions: dict[str, Tensor]) -> None:
         """Adds one image; an image that is already there is replaced.
 
         Args:
             key: name of the image.
             truth: `boxes (N, 4)` as x1, y1, x2, y2, `labels (N,)`, `iscrowd (N,)` in {0, 1}.
-            found: `boxes (M, 4)`, `labels (M,)`, `scores (M,)`.
+            predictions: `boxes (M, 4)`, `labels (M,)`, `scores (M,)`.
         """
-        self._metric.update(key, truth, {"": found})
+        self._metric.update(key, truth, {"": predictions})
 
     def compute(self) -> dict[str, float]:
         """`AP` and `AP50` in [0, 1], -1 without ground truth, and `images`.

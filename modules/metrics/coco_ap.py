@@ -106,11 +106,11 @@ class CocoAP:
                 or `boxes (M, 4)`.
         """
         truth = Instances.of_tensors(target, self.iou_type)
-        found = {
+        predictions = {
             name: match(truth, Instances.of_tensors(detections[name], self.iou_type), self.iou_type)
             for name in self.names
         }
-        self.images[key] = (truth_table(truth), found)
+        self.images[key] = (truth_table(truth), predictions)
 
     def compute(self) -> dict[str, MaskMetrics]:
         """Metrics by detector name, equal on all processes and for any number of them.
@@ -128,22 +128,22 @@ class CocoAP:
         images = {label: len(rows) for label, rows in shown.items()}
         result = {}
         for name in self.names:
-            found = [by_name[name] for _, by_name in records]
-            categories = precision_by_label([counted for counted, _ in records], found)
+            predictions = [by_name[name] for _, by_name in records]
+            categories = precision_by_label([counted for counted, _ in records], predictions)
             result[name] = MaskMetrics(categories, images, masks, len(records))
         return result
 
 
 def precision_by_label(
-    truths: Iterable[np.ndarray], found: Iterable[np.ndarray]
+    truths: Iterable[np.ndarray], predictions: Iterable[np.ndarray]
 ) -> dict[int, AveragePrecision]:
     """Average precision of each category that the ground truth shows, by label.
 
     Args:
         truths: what `truth_table` gives, of each image.
-        found: what `match` gives, of each image; equal scores keep this order.
+        predictions: what `match` gives, of each image; equal scores keep this order.
     """
-    detections, nothing = _by_label(found, FOUND), np.zeros(0, FOUND)
+    detections, nothing = _by_label(predictions, FOUND), np.zeros(0, FOUND)
     with contextlib.redirect_stdout(io.StringIO()):  # COCOeval prints
         return {
             label: _precision(rows["counted"], detections.get(label, nothing))
@@ -164,21 +164,21 @@ def _by_label(tables: Iterable[np.ndarray], dtype: np.dtype) -> dict[int, np.nda
     return dict(zip(labels.tolist(), np.split(rows, starts[1:]), strict=False))
 
 
-def _precision(counted: np.ndarray, found: np.ndarray) -> AveragePrecision:
+def _precision(counted: np.ndarray, predictions: np.ndarray) -> AveragePrecision:
     """Average precision of one category from `TRUTH.counted (N,)` and `FOUND` records `(M,)`."""
     evaluation = COCOeval(iouType="segm")
     # All images at once stand for one: each has at most MAX_DETECTIONS of the category already.
     evaluation.params.catIds, evaluation.params.imgIds = [0], [0]
-    evaluation.params.maxDets = [len(found)]
+    evaluation.params.maxDets = [len(predictions)]
     evaluation.evalImgs = [
         {
-            "dtScores": found["score"],
+            "dtScores": predictions["score"],
             "dtMatches": matched,
             "dtIgnore": ignored,
             "gtIgnore": ~(counted >> place & 1).astype(bool),
         }
         for place, (matched, ignored) in enumerate(
-            zip(unpack(found["matched"]), unpack(found["ignored"]), strict=True)
+            zip(unpack(predictions["matched"]), unpack(predictions["ignored"]), strict=True)
         )
     ]
     evaluation._paramsEval = evaluation.params

@@ -38,7 +38,7 @@ class Instances:
         areas: pixels of each, float64 `(N,)`.
         shapes: gives the chosen ones as run lengths, or as boxes x, y, width, height.
         scores: of detections, float64 `(N,)`; not looked at in the truth.
-        crowd: of the truth, bool `(N,)`: a crowd is neither to be found nor a false alarm.
+        crowd: of the truth, bool `(N,)`: a crowd is neither to be detected nor a false alarm.
     """
 
     labels: np.ndarray
@@ -92,7 +92,7 @@ def truth_table(truth: Instances) -> np.ndarray:
     return table
 
 
-def match(truth: Instances, found: Instances, iou_type: IoUType = "segm") -> np.ndarray:
+def match(truth: Instances, predictions: Instances, iou_type: IoUType = "segm") -> np.ndarray:
     """Matches the detections of an image to its ground truth.
 
     COCOeval's own matching is run for the categories that the image shows; a detection of any
@@ -101,21 +101,21 @@ def match(truth: Instances, found: Instances, iou_type: IoUType = "segm") -> np.
     Returns:
         `FOUND` records by falling score, at most `MAX_DETECTIONS` of a category.
     """
-    order = np.argsort(-found.scores, kind="stable")
-    labels = found.labels[order]
+    order = np.argsort(-predictions.scores, kind="stable")
+    labels = predictions.labels[order]
     for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
         if count > MAX_DETECTIONS:
             surplus = np.flatnonzero(labels == label)[MAX_DETECTIONS:]
             order, labels = np.delete(order, surplus), np.delete(labels, surplus)
     table = np.zeros(len(order), FOUND)
-    table["label"], table["score"] = labels, found.scores[order]
+    table["label"], table["score"] = labels, predictions.scores[order]
     matched = np.zeros((len(AREAS), NUM_THRESHOLDS, len(order)), bool)
-    ignored = np.repeat(outside(found.areas[order])[:, None], NUM_THRESHOLDS, axis=1)
+    ignored = np.repeat(outside(predictions.areas[order])[:, None], NUM_THRESHOLDS, axis=1)
     for label in np.unique(truth.labels):
         own, shown = np.flatnonzero(labels == label), np.flatnonzero(truth.labels == label)
         if len(own):
             matched[:, :, own], ignored[:, :, own] = _by_cocoeval(
-                truth.entries(shown, iou_type), found.entries(order[own], iou_type), iou_type
+                truth.entries(shown, iou_type), predictions.entries(order[own], iou_type), iou_type
             )
     bits = np.uint64(1) << np.arange(len(AREAS) * NUM_THRESHOLDS, dtype=np.uint64)[:, None]
     for name, flags in (("matched", matched), ("ignored", ignored)):
@@ -148,13 +148,13 @@ def _of_boxes(content: dict[str, Tensor]) -> tuple[np.ndarray, Callable[[np.ndar
 
 
 def _by_cocoeval(
-    truth: list[dict[str, Any]], found: list[dict[str, Any]], iou_type: IoUType
+    truth: list[dict[str, Any]], predictions: list[dict[str, Any]], iou_type: IoUType
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which detections match and which are ignored, each bool `(areas, thresholds, M)`."""
     # Its `evaluate` prints, which would tear the progress bar of a validation; these do not.
     evaluation = COCOeval(iouType=iou_type)
     evaluation.params.maxDets = [MAX_DETECTIONS]
-    evaluation._gts, evaluation._dts = {(0, 0): truth}, {(0, 0): found}
+    evaluation._gts, evaluation._dts = {(0, 0): truth}, {(0, 0): predictions}
     evaluation.ious = {(0, 0): evaluation.computeIoU(0, 0)}
     results = [evaluation.evaluateImg(0, 0, area, MAX_DETECTIONS) for area in AREAS.values()]
     return (

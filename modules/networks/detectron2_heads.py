@@ -81,7 +81,7 @@ class PartROIHeads(StandardROIHeads):
         regions = self.box_head(self.box_pooler(levels, [p.proposal_boxes for p in proposals]))
         logits = self.box_predictor.cls_score(regions).float()
         scores = self.box_predictor.predict_probs((logits, None), proposals)
-        found = []
+        results = []
         for allowed in filters:
             images = [
                 self._select(values, rows, image, None if allowed is None else allowed[i],
@@ -91,8 +91,8 @@ class PartROIHeads(StandardROIHeads):
                 )
             ]  # fmt: skip
             self._add_masks(features, images)
-            found.append(images)
-        return found
+            results.append(images)
+        return results
 
     def _select(
         self,

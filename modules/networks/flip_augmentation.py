@@ -8,16 +8,16 @@ from torchvision.ops import batched_nms
 NMS_IOU = 0.5
 
 
-def mirror(found: dict[str, Tensor], width: int) -> dict[str, Tensor]:
+def mirror(detections: dict[str, Tensor], width: int) -> dict[str, Tensor]:
     """Detections of a mirrored image in the coordinates of the image itself, and vice versa.
 
     Args:
-        found: `boxes (N, 4)` as x1, y1, x2, y2 in pixels, `masks (N, H, W)` and more.
+        detections: `boxes (N, 4)` as x1, y1, x2, y2 in pixels, `masks (N, H, W)` and more.
         width: width W of the image in pixels.
     """
-    x1, y1, x2, y2 = found["boxes"].unbind(-1)
+    x1, y1, x2, y2 = detections["boxes"].unbind(-1)
     boxes = torch.stack((width - x2, y1, width - x1, y2), -1)
-    return found | {"boxes": boxes, "masks": found["masks"].flip(-1)}
+    return detections | {"boxes": boxes, "masks": detections["masks"].flip(-1)}
 
 
 def merge_views(

@@ -120,9 +120,9 @@ class PartMaskRCNN(nn.Module):
         batch, _ = self.transform([self.backbone.normalisation(image) for image in images])
         features = self.backbone(batch.tensors)
         proposals, _ = self.rpn(batch, features)
-        found = self.roi_heads.detect(features, proposals, batch.image_sizes, filters)
-        for detections in found:
+        results = self.roi_heads.detect(features, proposals, batch.image_sizes, filters)
+        for detections in results:
             self.transform.postprocess(detections, batch.image_sizes, original)
             for image in detections:
                 image["masks"] = image["masks"][:, 0] >= 0.5
-        return found
+        return results

@@ -174,10 +174,10 @@ class Detectron2MaskRCNN(nn.Module):
         features = self.backbone(batch.tensor)
         proposals, _ = self.proposal_generator(batch, features)
         allowed = [None if f is None else f[:, 1:].to(batch.tensor.device) for f in filters]
-        found = self.roi_heads.detect(features, proposals, allowed, self.detections_per_part)
+        results = self.roi_heads.detect(features, proposals, allowed, self.detections_per_part)
         return [
             [_record(d, image) for d, image in zip(detections, images, strict=True)]
-            for detections in found
+            for detections in results
         ]
 
     def _prepare(
@@ -200,10 +200,10 @@ def _norm(name: str) -> object:
 
 def _record(detections: Instances, image: Tensor) -> Detections:
     """The detections of one image at its own size, in the labels of the project."""
-    found = detector_postprocess(detections, image.shape[-2], image.shape[-1])
+    results = detector_postprocess(detections, image.shape[-2], image.shape[-1])
     return {
-        "boxes": found.pred_boxes.tensor,
-        "labels": found.pred_classes + 1,
-        "scores": found.scores,
-        "masks": found.pred_masks.bool(),
+        "boxes": results.pred_boxes.tensor,
+        "labels": results.pred_classes + 1,
+        "scores": results.scores,
+        "masks": results.pred_masks.bool(),
     }

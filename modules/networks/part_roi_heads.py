@@ -158,7 +158,7 @@ class PartRoIHeads(RoIHeads):
         regions = self.region_features(features, proposals, sizes)
         probabilities = self.probabilities(regions).split(counts)
         regions = regions.split(counts)
-        found = []
+        results = []
         for allowed in filters:
             images = [
                 self.select(
@@ -175,21 +175,21 @@ class PartRoIHeads(RoIHeads):
             masks = self.mask_logits(features, boxes, sizes, labels).float().sigmoid()
             for image, mask in zip(images, masks.split([len(b) for b in boxes]), strict=True):
                 image["masks"] = mask[:, None]
-            found.append(images)
-        return found
+            results.append(images)
+        return results
 
     def region_features(
         self, features: dict[str, Tensor], proposals: list[Tensor], sizes: ImageSizes
     ) -> Tensor:
         """Box features `(R, D)` of all images' R proposals, a few proposals at a time."""
         step = max(1, REGIONS_AT_ONCE // len(proposals))
-        found: list[list[Tensor]] = [[] for _ in proposals]
+        results: list[list[Tensor]] = [[] for _ in proposals]
         for start in range(0, max(map(len, proposals)), step):
             some = [boxes[start : start + step] for boxes in proposals]
             regions = self.box_head(self.box_roi_pool(features, some, sizes))
-            for image, part in zip(found, regions.split([len(b) for b in some]), strict=True):
+            for image, part in zip(results, regions.split([len(b) for b in some]), strict=True):
                 image.append(part)
-        return torch.cat([part for image in found for part in image])
+        return torch.cat([part for image in results for part in image])
 
     def probabilities(self, regions: Tensor) -> Tensor:
         """Scores `(R, K + 1)` of region features `(R, D)` over all classes, float32.

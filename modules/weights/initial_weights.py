@@ -51,15 +51,15 @@ def load_initial_weights(
     levels = 3
     if isinstance(network, BypassNetwork) and network.bypass is not None:
         levels = network.num_supervised
-    found = find_weights(read_state(path), backbone, str(path), levels)
-    notes = [f"{len(found.duplicates)} tensors are in the file twice"] * bool(found.duplicates)
-    notes += _fit_counters(found, backbone)
-    notes += _fit_classifier(found, backbone, fresh_classifier, str(path))
-    notes += _fit_parts(found, network, trust_part_order)
+    matched = find_weights(read_state(path), backbone, str(path), levels)
+    notes = [f"{len(matched.duplicates)} tensors are in the file twice"] * bool(matched.duplicates)
+    notes += _fit_counters(matched, backbone)
+    notes += _fit_classifier(matched, backbone, fresh_classifier, str(path))
+    notes += _fit_parts(matched, network, trust_part_order)
     prefix = backbone_prefix(network)
-    state = {prefix + name: value for name, value in found.backbone.items()} | found.parts
+    state = {prefix + name: value for name, value in matched.backbone.items()} | matched.parts
     load_strictly(network, state, str(path))
-    notes += _take_over(network, found.normalisation or _normalisation_beside(path))
+    notes += _take_over(network, matched.normalisation or _normalisation_beside(path))
     rank_zero_info(f"initial weights from {path}" + "".join(f"; {note}" for note in notes))
     return notes
 
@@ -77,61 +77,61 @@ def _weight_file(weights: Path) -> Path:
     return locate(weights)[1] if weights.is_dir() else weights
 
 
-def _fit_counters(found: FoundWeights, backbone: nn.Module) -> list[str]:
+def _fit_counters(matched: FoundWeights, backbone: nn.Module) -> list[str]:
     """Files of old torch versions do not count batches."""
     counters = {
         name: value
         for name, value in backbone.state_dict().items()
-        if name.endswith("num_batches_tracked") and name not in found.backbone
+        if name.endswith("num_batches_tracked") and name not in matched.backbone
     }
-    if any(name.endswith("num_batches_tracked") for name in found.backbone):
+    if any(name.endswith("num_batches_tracked") for name in matched.backbone):
         return []
-    found.backbone |= {name: torch.zeros_like(value) for name, value in counters.items()}
+    matched.backbone |= {name: torch.zeros_like(value) for name, value in counters.items()}
     return ["the file counts no batches of batch norm"] * bool(counters)
 
 
 def _fit_classifier(
-    found: FoundWeights, backbone: nn.Module, fresh_classifier: bool, source: str
+    matched: FoundWeights, backbone: nn.Module, fresh_classifier: bool, source: str
 ) -> list[str]:
     """Drops a classifier that the network has no place for, or keeps the network's own."""
     own = backbone.state_dict()
-    given = [name for name in classifier_names(backbone) if name in found.backbone]
+    given = [name for name in classifier_names(backbone) if name in matched.backbone]
     wanted = [name for name in classifier_names(backbone) if name in own]
     if not wanted:
         for name in given:
-            del found.backbone[name]
+            del matched.backbone[name]
         return [f"left out {', '.join(given)}: this network has no such layer"] * bool(given)
-    if [_shape(found.backbone, name) for name in wanted] == [_shape(own, name) for name in wanted]:
+    if all(_shape(matched.backbone, name) == _shape(own, name) for name in wanted):
         return []
     mismatch = ", ".join(
-        f"{name} {_shape(found.backbone, name)} instead of {_shape(own, name)}" for name in wanted
+        f"{name} {_shape(matched.backbone, name)} instead of {_shape(own, name)}" for name in wanted
     )
     if not fresh_classifier:
         raise UserError(
             f"{source} is of another number of classes ({mismatch}): train_only_new, the epoch of "
             "head alignment, starts with a fresh classifier"
         )
-    found.backbone |= {name: own[name] for name in wanted}
+    matched.backbone |= {name: own[name] for name in wanted}
     return [f"the classifier is fresh ({mismatch})"]
 
 
-def _fit_parts(found: FoundWeights, network: PartNetwork, trust_part_order: bool) -> list[str]:
+def _fit_parts(matched: FoundWeights, network: PartNetwork, trust_part_order: bool) -> list[str]:
     """Decides on what predicts parts; where the file has nothing of it, it stays fresh."""
     prefix = backbone_prefix(network)
     own = {n: v for n, v in network.state_dict().items() if not n.startswith(prefix)}
     notes = []
-    if found.origin == "released" and trust_part_order:
-        bypass = {n: v for n, v in found.parts.items() if n.startswith("bypass.")}
+    if matched.origin == "released" and trust_part_order:
+        bypass = {n: v for n, v in matched.parts.items() if n.startswith("bypass.")}
         unused = [n for n in bypass if n not in own and own]
         for name in unused:
-            del found.parts[name]
+            del matched.parts[name]
         if unused:
             notes.append(f"left out what this bypass lacks: {shortened(unused)}")
-    elif found.origin == "released" and found.parts:
-        found.parts.clear()
+    elif matched.origin == "released" and matched.parts:
+        matched.parts.clear()
         notes.append("left out the part layers: whether their part order is ours is unknown")
-    if not found.parts and own:
-        found.parts |= own
+    if not matched.parts and own:
+        matched.parts |= own
         notes.append(f"{len(own)} tensors outside the backbone are fresh")
     return notes
 

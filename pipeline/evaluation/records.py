@@ -1,6 +1,7 @@
 """What the evaluations' callbacks share: settings, record files, waiting and a line a result."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -34,7 +35,7 @@ class Unit(Protocol):
         """Whether there is a readable record of exactly these images."""
 
 
-class EvaluationRecords(Callback, Generic[Evaluator, Data]):
+class EvaluationRecords(Callback, ABC, Generic[Evaluator, Data]):
     """Base of the evaluations' callbacks: settings, record files, a summary at the end.
 
     A record is written whole when its unit is done, so a killed run goes on with the units that
@@ -47,21 +48,21 @@ class EvaluationRecords(Callback, Generic[Evaluator, Data]):
     by_name: str  # the entry of the settings that may grow from run to run
     remedy = "use another run folder or delete the records"
 
+    @abstractmethod
     def settings(self, module: Evaluator, data: Data) -> dict[str, Any]:
         """What the records depend on.
 
         Raises:
             UserError: if module and data do not fit each other.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def needed(self, data: Data, root: Path) -> Sequence[Unit]:
         """Units that the result rests on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sum_up(self, root: Path, module: Evaluator, data: Data) -> None:
         """Writes the summary from all records."""
-        raise NotImplementedError
 
     def parts(self, trainer: Trainer, pl_module: LightningModule) -> tuple[Evaluator, Data]:
         """Module and data of the run.
