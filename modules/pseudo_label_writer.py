@@ -209,13 +209,16 @@ class PseudoLabelWriter(LightningModule):
         Returns:
             One record per image: `key, label, height, width, error` and `detections` as
             `PartSegmenter.predict` gives them, on the network's device, None for an image with
-            an `error`; `encode_record` makes labels of them.
+            an `error` or one that the segmenter cannot take, whose `error` then says why;
+            `encode_record` makes labels of them.
         """
         readable = [index for index, error in enumerate(batch["error"]) if not error]
         found: dict[int, dict[str, Tensor]] = {}
+        errors = dict(enumerate(batch["error"]))
         if readable:
             images = [batch["image"][index] for index in readable]
-            found = dict(zip(readable, self._detect(images, batch["label"][readable]), strict=True))
+            found, reasons = self._detect_what_can_be(readable, images, batch["label"][readable])
+            errors.update(reasons)
         return [
             {
                 "key": key,
@@ -223,12 +226,32 @@ class PseudoLabelWriter(LightningModule):
                 "height": batch["image"][index].shape[1],
                 "width": batch["image"][index].shape[2],
                 "detections": found.get(index),
-                "error": batch["error"][index],
+                "error": errors[index],
             }
             for index, (key, label) in enumerate(
                 zip(batch["key"], batch["label"].tolist(), strict=True)
             )
         ]
+
+    def _detect_what_can_be(
+        self, positions: list[int], images: list[Tensor], labels: Tensor
+    ) -> tuple[dict[int, dict[str, Tensor]], dict[int, str]]:
+        """Detections by position, and why there are none; of a failing batch image by image."""
+        try:
+            return dict(zip(positions, self._detect(images, labels), strict=True)), {}
+        except Exception:  # one image, such as of 900x1 pixels, must not end a run of a million
+            found, reasons = {}, {}
+        for row, position in enumerate(positions):
+            try:
+                found[position] = self._detect([images[row]], labels[row : row + 1])[0]
+            except Exception as error:
+                height, width = images[row].shape[1:]
+                reason = (str(error).splitlines() or [""])[0]
+                reasons[position] = (
+                    f"the segmenter cannot take it, {height}x{width} (height x width): "
+                    f"{type(error).__name__}: {reason}"
+                )
+        return found, reasons
 
     def _detect(self, images: list[Tensor], labels: Tensor) -> list[dict[str, Tensor]]:
         allowed = labels if self.category_filter else None

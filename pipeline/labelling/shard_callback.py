@@ -40,15 +40,20 @@ class PseudoLabelShards(BasePredictionWriter):
     Args:
         threads: background threads that encode masks and write shards.
         pending: batches that may wait for them, more take more memory.
+        max_error_share: the run ends, with the reason, at a shard of which a larger share of
+            images could not be labelled; that shard is not written.
 
     Attributes:
         is_last: this process was the last to leave, and no shard is missing.
     """
 
-    def __init__(self, threads: int = 2, pending: int = 4) -> None:
+    def __init__(self, threads: int = 2, pending: int = 4, max_error_share: float = 0.5) -> None:
         if threads < 1 or pending < 1:
             raise UserError(f"threads ({threads}) and pending ({pending}) must be at least 1")
+        if not 0 <= max_error_share <= 1:
+            raise UserError(f"max_error_share ({max_error_share}) must be in [0, 1]")
         super().__init__("batch")
+        self.max_error_share = max_error_share
         self.threads = threads
         self.pending = pending
         self.is_last = False
@@ -89,7 +94,9 @@ class PseudoLabelShards(BasePredictionWriter):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         run, data = Path(trainer.default_root_dir), _data(trainer)
-        self._writer = ShardWriter(run, self._source, self.threads, self.pending)
+        self._writer = ShardWriter(
+            run, self._source, self.threads, self.pending, self.max_error_share
+        )
         self._meter = LabelMeter(
             run,
             {shard: data.shard_length(shard) for shard in data.missing},
@@ -186,7 +193,7 @@ class PseudoLabelShards(BasePredictionWriter):
         errors = sum(report["errors"] for report in reports)
         print(
             f"labelled {images:,} images in {timedelta(seconds=round(seconds))}, "
-            f"{images / max(seconds, 1e-9):.1f} images/s, {errors:,} could not be read; "
+            f"{images / max(seconds, 1e-9):.1f} images/s, {errors:,} could not be labelled; "
             f"{len(data.images):,} are labelled in all",
             flush=True,
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import Any
 
+from datamodules.files.errors import UserError
 from datamodules.imagenet_shards import shard_path
 from datamodules.labels.pseudo_labels import write_labels
 from datamodules.labels.shard_claims import cannot_write
@@ -50,14 +51,23 @@ class ShardWriter:
         source: `imagenet_shards.provenance_hash` of the run.
         threads: number of background threads.
         pending: bound of the batches that are waiting or being encoded.
+        max_error_share: a shard with a larger share of error rows is not written.
 
     Attributes:
         shards: the shards that were written.
-        errors: how many of their images could not be read.
+        errors: how many of their images could not be labelled.
     """
 
-    def __init__(self, run: Path, source: str, threads: int = 2, pending: int = 4) -> None:
+    def __init__(
+        self,
+        run: Path,
+        source: str,
+        threads: int = 2,
+        pending: int = 4,
+        max_error_share: float = 0.5,
+    ) -> None:
         self.run = run
+        self.max_error_share = max_error_share
         self.source = source
         self.shards: list[int] = []
         self.errors = 0
@@ -118,14 +128,21 @@ class ShardWriter:
 
     def _write(self, shard: int, rows: list[ImageParts]) -> None:
         try:
+            reasons = [f"{row.key}: {row.error}" for row in rows if row.error]
+            failed = len(reasons)
+            if failed > self.max_error_share * len(rows):
+                raise UserError(
+                    f"shard {shard}: {failed} of {len(rows)} images could not be labelled, more "
+                    f"than the share max_error_share={self.max_error_share}, the first is "
+                    f"{reasons[0]}; mend the cause, or raise max_error_share of PseudoLabelShards"
+                )
             write_shard(shard_path(self.run, shard), rows, self.source)
-            failed = sum(bool(row.error) for row in rows)
             with self._lock:
                 self.shards.append(shard)
                 self.errors += failed
             if failed:
                 warnings.warn(
-                    f"shard {shard}: {failed} images could not be read, their rows say why",
+                    f"shard {shard}: {failed} images could not be labelled, their rows say why",
                     stacklevel=2,
                 )
         except BaseException as error:

@@ -82,6 +82,20 @@ def test_unreadable_image_gives_an_error_record(run: Path, batch: dict[str, obje
 
 
 @torch.no_grad()
+def test_image_that_the_segmenter_cannot_take_is_an_error_row(
+    run: Path, batch: dict[str, object]
+) -> None:
+    model = writer(run, score_threshold=0.05)
+    thin = batch | {"image": [batch["image"][0], torch.zeros(3, 1, 9000).byte(), batch["image"][2]]}
+    thin["error"] = ["", "", ""]
+    records = label(model, thin)
+    assert "segmenter cannot take it, 1x9000 (height x width): " in records[1]["error"]
+    assert (records[0]["error"], records[2]["error"], records[1]["instances"]) == ("", "", [])
+    assert records[0]["instances"]
+    assert records[2]["instances"]
+
+
+@torch.no_grad()
 def test_category_filter_keeps_to_the_object_s_parts(run: Path, batch: dict[str, object]) -> None:
     def parts(category_filter: bool) -> list[set[int]]:
         records = label(writer(run, category_filter=category_filter), batch)

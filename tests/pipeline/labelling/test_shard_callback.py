@@ -8,6 +8,8 @@ import pytest
 from datamodules.labels.pseudo_labels import from_table
 from datamodules.masks.part_labels import decode_masks
 from pipeline.labelling.progress import LabelMeter
+from pipeline.labelling.shard_callback import PseudoLabelShards
+from pipeline.labelling.shard_writer import ShardWriter
 from tests.pipeline.labelling.label_world import CORRUPT, KEYS, files_of, predict, save_segmenter
 
 
@@ -84,8 +86,26 @@ def test_cut_short_run_is_not_taken_for_complete(label_root: Path, tmp_path: Pat
 
 
 def test_unreadable_images_are_announced(label_root: Path, tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="shard 1: 1 images could not be read"):
+    with pytest.warns(UserWarning, match="shard 1: 1 images could not be labelled"):
         predict(label_root, tmp_path)
+
+
+def test_too_many_error_rows_end_the_run_with_the_reason(tmp_path: Path) -> None:
+    def row(index: int) -> dict[str, object]:
+        record = {"key": f"ant/{index}.jpg", "label": 0, "height": 9, "width": 9}
+        return record | {"detections": None, "error": "no memory" if index < 2 else ""}
+
+    for share, written in ((0.5, [0]), (0.4, [])):
+        writer = ShardWriter(tmp_path / str(share), "", max_error_share=share)
+        writer.add(0, 0, 4, [row(index) for index in range(4)])
+        if written:
+            writer.close()
+        else:
+            with pytest.raises(ValueError, match=r"2 of 4 images.*ant/0.jpg: no memory; mend"):
+                writer.close()
+        assert writer.shards == written
+    with pytest.raises(ValueError, match=r"max_error_share \(2\) must be"):
+        PseudoLabelShards(max_error_share=2)
 
 
 def test_progress_counts_images_of_all_processes(label_root: Path, tmp_path: Path) -> None:
