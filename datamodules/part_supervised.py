@@ -34,7 +34,7 @@ from datamodules.labels.composite_store import (
     write_batches,
 )
 from datamodules.labels.part_crops import PartSupervisedImages
-from datamodules.labels.pseudo_labels import label_files, read_columns, read_shard
+from datamodules.labels.pseudo_labels import check_keys, label_files, read_columns, read_shard
 from datamodules.masks.part_labels import ImageParts
 
 
@@ -147,6 +147,8 @@ class PartSupervisedDataModule(LightningDataModule):
             for row in read_annotations(self.pinpp, self.vocabulary, self.imagenet / "train")
         }
         labelled = [read_columns(file, "key")["key"].to_pylist() for file in files]
+        images = {key for key, _ in list_images(self.imagenet / "train")}
+        check_keys(dict(zip(files, labelled, strict=True)), images)
         missing = human.keys() - set(chain.from_iterable(labelled))
         if missing:
             raise UserError(

@@ -1,7 +1,7 @@
 """Pseudo labels on disk: Parquet, one row an image, its instances nested."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -189,6 +189,27 @@ def shard_objects(file: Path) -> set[int]:
         UserError: if the shard is damaged; the message names it.
     """
     return set(read_columns(file, "label")["label"].unique().to_pylist())
+
+
+def check_keys(keys: Mapping[Path, Sequence[str]], images: Container[str]) -> None:
+    """Refuses shards that repeat an image or hold rows of images that there are not.
+
+    Args:
+        keys: keys of the rows of every shard.
+        images: keys of the images that may be labelled.
+
+    Raises:
+        UserError: naming the files and the image.
+    """
+    remedy = "remove the file that does not belong there, or run make stage2-pseudolabels again"
+    shard_of: dict[str, Path] = {}
+    for file, rows in keys.items():
+        for key in rows:
+            if key in shard_of:
+                raise UserError(f"{key} has a row in {shard_of[key]} and one in {file}: {remedy}")
+            if key not in images:
+                raise UserError(f"{file} has a row for {key}, which is no training image: {remedy}")
+            shard_of[key] = file
 
 
 def read_labels(folder: Path) -> list[ImageParts]:

@@ -148,6 +148,19 @@ def test_annotated_image_without_a_row_is_named(
         data(shapes_root, tmp_path, truth[1:])
 
 
+def test_repeated_and_foreign_rows_are_refused_naming_files(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    (tmp_path / "labels").mkdir()
+    other = tmp_path / "labels/00000 copy.parquet"
+    pq.write_table(to_table(truth[:8]), other)
+    with pytest.raises(ValueError, match=r"has a row in .*00000.* and one in .*00000.*: remove"):
+        data(shapes_root, tmp_path, truth)
+    pq.write_table(to_table([replace(truth[0], key="nothing/0.png")]), other)
+    with pytest.raises(ValueError, match=r"00000 copy.parquet has a row for nothing/0.png, which"):
+        data(shapes_root, tmp_path, truth)
+
+
 def test_labels_weigh_by_who_made_them(
     shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
 ) -> None:
