@@ -19,6 +19,7 @@ from modules.networks.detector_settings import DetectorSettings
 from modules.networks.images import as_float
 from modules.optimisation.parameter_groups import norm_parameters, parameter_groups
 from modules.optimisation.schedules import Schedule, scheduled
+from modules.state_dicts.finite import require_finite
 from modules.state_dicts.weight_files import load_checkpoint, load_strictly
 from modules.weights.detector_sources import checkpoint_of, open_backbone
 
@@ -186,6 +187,7 @@ class DownstreamDetector(LightningModule):
             with torch.no_grad():
                 detections = self.network(points)
             for key, truth, found in zip(batch["key"], batch["truth"], detections, strict=True):
+                require_finite({n: found[n] for n in ("boxes", "scores")}, f"detections of {key}")
                 self.boxes[name].update(key, truth, found)
 
     def _finish(self, stage: str) -> None:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -80,7 +81,10 @@ class PipelineCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuses missing inputs and changed settings, and resumes where a run was cut."""
         config = self.config[self.subcommand]
-        if self.subcommand == "fit" and config.ckpt_path is None:
+        if self.stage.trains:
+            _refuse_unsuited(config.trainer)
+        dry = bool(config.trainer.fast_dev_run)  # leaves a run as it is, and begins anew
+        if self.subcommand == "fit" and config.ckpt_path is None and not dry:
             last = self.run_folder / "checkpoints" / "last.ckpt"
             requeued = any(self.run_folder.glob("hpc_ckpt_*.ckpt"))
             config.ckpt_path = "last" if last.is_file() and not requeued else None
@@ -127,6 +131,21 @@ class PipelineCLI(LightningCLI):
         return None if value is None or Path(value).is_file() else (Path(value), earlier.target)
 
 
+def _refuse_unsuited(trainer: Any) -> None:
+    """Refuses settings of the trainer under which a training would leave no sound checkpoint."""
+    if trainer.enable_checkpointing is False:
+        raise UserError(
+            "trainer.enable_checkpointing=false: the next stage reads checkpoints/best.ckpt, leave "
+            "it out"
+        )
+    if str(trainer.precision).endswith("-true") and not str(trainer.precision).startswith("32"):
+        mixed = str(trainer.precision).replace("-true", "-mixed")
+        raise UserError(
+            f"trainer.precision={trainer.precision} keeps the weights themselves in low precision: "
+            f"use {mixed}, or 32-true"
+        )
+
+
 def main(args: list[str]) -> PipelineCLI | None:
     """Runs one stage; does nothing, and returns None, if its run folder is complete.
 
@@ -152,6 +171,7 @@ def main(args: list[str]) -> PipelineCLI | None:
         print(f"{complete} is complete; to run it again, give another NAME= or delete the folder")
         return None
     finished = cli.trainer.state.finished and not cli.trainer.interrupted
+    finished = finished and not cli.trainer.fast_dev_run  # type: ignore[attr-defined]
     manifest = Manifest.find(cli.run_folder)
     if cli.again:  # a fit that was cut stays so
         finished = finished and manifest is not None and manifest.is_complete

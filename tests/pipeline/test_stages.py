@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from modules.networks.structures import NetworkSettings
 from modules.state_dicts.weight_files import read_state
 from modules.weights.classifier_folder import load_classifier
 from pipeline.cli import main
+from pipeline.runs.manifest import Manifest
 from tests.pipeline.commands import CHAIN, run, stage_args, start
 
 
@@ -138,3 +140,13 @@ def test_a_dry_run_leaves_nothing_that_counts_as_a_result(
         main(stage_args("stage2_pseudolabels", shapes_root, tmp_path))
     with pytest.raises(ValueError, match="make stage3-mpm"):
         main(stage_args("evaluate", shapes_root, tmp_path))
+
+
+def test_a_dry_run_does_not_complete_a_run_that_was_cut(
+    finished_runs: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    run_folder = Path(shutil.copytree(finished_runs / "stage3_mpm", tmp_path / "stage3_mpm"))
+    replace(Manifest.read(run_folder), state="running", outputs={}).write(run_folder)
+    dry = ("--trainer.fast_dev_run=true", f"--trainer.default_root_dir={run_folder}")
+    main(stage_args("stage3_mpm", shapes_root, finished_runs, *dry))
+    assert not Manifest.read(run_folder).is_complete
