@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.evaluation.attack_batches import Interpolation
 from datamodules.evaluation.evaluation_sets import (
     EvaluationSet,
     EvaluationSetting,
@@ -102,6 +103,7 @@ class GeneralisationDataModule(LightningDataModule):
         num_workers: processes that read, or make, images.
         image_size: side of the square network input, pixels.
         resize: length of the shorter side before cropping, pixels.
+        interpolation: of the resizing.
         seed: seed of all that is drawn.
         max_images: at most this many of each set, balanced over labels; None for all.
 
@@ -119,6 +121,7 @@ class GeneralisationDataModule(LightningDataModule):
         num_workers: int = 0,
         image_size: int = 224,
         resize: int = 256,
+        interpolation: Interpolation = "bicubic",
         seed: int = 0,
         max_images: int | None = None,
     ) -> None:
@@ -136,7 +139,13 @@ class GeneralisationDataModule(LightningDataModule):
         self.max_images = max_images
         self.vocabulary = PartVocabulary.from_pinpp(Path(pinpp), Path(imagenet))
         self.setting = EvaluationSetting(
-            Path(imagenet), Path(pinpp), self.vocabulary.objects, image_size, resize, seed
+            Path(imagenet),
+            Path(pinpp),
+            self.vocabulary.objects,
+            image_size,
+            resize,
+            seed,
+            interpolation,
         )
         self.sets = [found for source in sources.values() for found in source.sets(self.setting)]
         names = [found.name for found in self.sets]
@@ -146,6 +155,21 @@ class GeneralisationDataModule(LightningDataModule):
         self.units = [
             unit for position in range(len(self.sets)) for unit in self._units_of(position)
         ]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square network input, pixels."""
+        return self.setting.image_size
+
+    @property
+    def resize(self) -> int:
+        """Length of the shorter side before cropping, pixels."""
+        return self.setting.resize
+
+    @property
+    def interpolation(self) -> Interpolation:
+        """Of the resizing."""
+        return self.setting.interpolation
 
     @property
     def object_parts(self) -> Tensor:
@@ -161,6 +185,7 @@ class GeneralisationDataModule(LightningDataModule):
             "batch_size": self.batch_size,
             "image_size": self.setting.image_size,
             "resize": self.setting.resize,
+            **({"interpolation": self.interpolation} if self.interpolation != "bicubic" else {}),
             "seed": self.setting.seed,
             "groups": hashlib.sha256(f"{groups} {chosen.aggregate}".encode()).hexdigest(),
             **chosen.settings,

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
-from datamodules.evaluation.attack_batches import UnitDataset, to_pixels
+from datamodules.evaluation.attack_batches import Interpolation, UnitDataset
 from datamodules.evaluation.attack_units import AttackUnit, StoppingRule
 from datamodules.evaluation.class_subsets import find_subset
 from datamodules.evaluation.evaluation_sets import group_tensor
@@ -18,8 +18,6 @@ from datamodules.files.errors import MissingInputError, UserError
 from datamodules.images.image_lists import balanced_order, format_image_list, read_image_list
 from datamodules.images.imagenet_folder import list_images, list_objects
 from datamodules.masks.part_labels import ImageParts
-
-__all__ = ["RobustnessDataModule", "balanced_order", "to_pixels"]
 
 PER_CLASS = 10  # images of each class, PartImageNet++ §5.1
 
@@ -40,6 +38,7 @@ class RobustnessDataModule(LightningDataModule):
         chunk_size: images in one attack call.
         image_size: side of the centre crop, pixels.
         resize: length of the shorter side before cropping, pixels.
+        interpolation: of the resizing.
         num_workers: processes that read images.
         seed: seed of the subset and of the attacks.
         list_file: take the images from this list of `path label` lines instead of all of `val/`.
@@ -67,6 +66,7 @@ class RobustnessDataModule(LightningDataModule):
         chunk_size: int = 8,
         image_size: int = 224,
         resize: int = 256,
+        interpolation: Interpolation = "bicubic",
         num_workers: int = 0,
         seed: int = 0,
         list_file: Path | None = None,
@@ -98,6 +98,7 @@ class RobustnessDataModule(LightningDataModule):
         self.chunk_size = chunk_size
         self.image_size = image_size
         self.resize = resize
+        self.interpolation: Interpolation = interpolation
         self.num_workers = num_workers
         self.seed = seed
         self.vocabulary = (
@@ -153,6 +154,7 @@ class RobustnessDataModule(LightningDataModule):
             "chunk_size": self.chunk_size,
             "image_size": self.image_size,
             "resize": self.resize,
+            **({"interpolation": self.interpolation} if self.interpolation != "bicubic" else {}),
             "seed": self.seed,
             "part_annotations": self.annotations_hash,
             "subset": subset,
@@ -176,6 +178,7 @@ class RobustnessDataModule(LightningDataModule):
             self.annotations,
             self.vocabulary.inclusions,
             (self.stopping, root),
+            self.interpolation,
         )
         return DataLoader(dataset, batch_size=None, num_workers=self.num_workers)
 

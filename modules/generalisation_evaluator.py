@@ -10,7 +10,7 @@ from torch import Tensor
 from datamodules.files.errors import UserError
 from modules.networks.class_groups import largest_logits
 from modules.state_dicts.finite import FiniteLogits
-from modules.weights.classifier_folder import load_classifier
+from modules.weights.classifier_folder import image_format, load_classifier
 
 
 class GeneralisationEvaluator(LightningModule):
@@ -31,7 +31,9 @@ class GeneralisationEvaluator(LightningModule):
         self.save_hyperparameters(ignore=["object_parts"])
         self.weights = Path(model)
         self.network = load_classifier(self.weights).requires_grad_(False)
-        self.network.register_forward_hook(FiniteLogits(str(self.weights)))
+        self.images = image_format(self.network)
+        self.model_name = str(self.weights)
+        self.network.register_forward_hook(FiniteLogits(self.model_name))
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if object_parts is not None and self.network.num_classes != object_parts.shape[0]:
             raise UserError(

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
@@ -21,12 +22,20 @@ from modules.losses.adversarial import AdversarialCrossEntropy, Trades
 from modules.losses.mask_classes import Supervision, mask_class_matrix, mask_labels
 from modules.losses.part_focal import PartFocalLoss
 from modules.networks.images import as_float
+from modules.networks.preprocessing import (
+    CROP,
+    INTERPOLATION,
+    ImageFormat,
+    imagenet_normalisation,
+)
 from modules.networks.structures import NetworkSettings
 from modules.optimisation.parameter_groups import parameter_groups, vectors
 from modules.optimisation.schedules import Schedule, scheduled
 from modules.state_dicts.hyper_parameters import make_plain
 from modules.weights.classifier_folder import export_network
 from modules.weights.initial_weights import load_initial_weights
+from modules.weights.normalisation_records import RECORD, of_checkpoint
+from modules.weights.part_network_folder import find_normalisation
 
 WARMUP_START = 0.005  # the authors' code: from 1e-3 to 0.2
 
@@ -101,8 +110,15 @@ class MPM(LightningModule):
         if part_loss_weight:
             self.mask_classes = mask_class_matrix(object_parts, supervision)
         self.network = network.build(self.mask_classes)
-        if weights is not None:
-            load_initial_weights(self.network, weights, fresh_classifier=train_only_new)
+        if weights is None:
+            rank_zero_info(str(find_normalisation(self.network)))
+        else:
+            load_initial_weights(
+                self.network,
+                weights,
+                fresh_classifier=train_only_new,
+                keep_normalisation=network.mean is not None,
+            )
         if train_only_new:
             self.network.freeze_backbone()
         self.objective = AdversarialCrossEntropy(label_smoothing)
@@ -165,14 +181,36 @@ class MPM(LightningModule):
         _, levels = self.network.forward_with_parts(images)
         return levels[0].logits().argmax(1) if levels else None
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, crop_pct: float = CROP) -> None:
         """Writes the network as it is deployed: without a bypass, a folder that timm loads.
 
         Args:
             folder: gets `config.json`, or `part_network.json` where parts stay in at inference,
                 and `model.safetensors`.
+            crop_pct: share of the resized shorter side that the crop of validation keeps.
         """
-        export_network(self.network, folder, self.settings, self.mask_classes)
+        images = ImageFormat(self.settings.image_size, crop_pct, INTERPOLATION)
+        export_network(self.network, folder, self.settings, self.mask_classes, images)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes the normalisation, which is no weight."""
+        mean, std = find_normalisation(self.network).values
+        checkpoint[RECORD] = {"mean": mean, "std": std}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to go on with images that are normalised in another way.
+
+        Raises:
+            UserError: if the checkpoint's normalisation is not that of this network.
+        """
+        mine = find_normalisation(self.network)
+        its = of_checkpoint(checkpoint, "the checkpoint") or imagenet_normalisation("ImageNet's")
+        if its.values != mine.values:
+            raise UserError(
+                f"the checkpoint was trained on images normalised by mean and std {its.values}, "
+                f"but this run's by {mine.values} ({mine.source}): begin another run folder with "
+                "this one as --model.init_args.weights"
+            )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser with its schedule, by optimiser step."""

@@ -15,6 +15,7 @@ from modules.attacks.traced_autoattack import STANDING, WRONG_BEFORE
 from modules.networks.class_groups import ClassGroups
 from modules.networks.part_network import PartNetwork
 from modules.state_dicts.finite import FiniteLogits
+from modules.weights.classifier_folder import image_format
 from modules.weights.classifier_sources import open_classifier, with_parts
 
 
@@ -56,6 +57,7 @@ class RobustnessEvaluator(LightningModule):
         self.save_hyperparameters(ignore=ignored)
         self.threats = threats
         network, self.fingerprint, self.model_name = open_classifier(model)
+        self.images = image_format(network)
         self.num_objects = None if object_parts is None else object_parts.shape[0]
         self._check_classes(getattr(network, "num_classes", None))
         self.groups = groups

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,12 +16,17 @@ from datamodules.images.image_files import read_image
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 
+Interpolation = Literal["bicubic", "bilinear"]
+
 UNKNOWN = -1  # part id of images without annotations
 
 
-def to_pixels(image: Image.Image, resize: int, crop: int) -> Tensor:
-    """Resizes the shorter side (bicubic) and takes the centre: uint8 `(3, crop, crop)`."""
-    resized = functional.resize(image, [resize], interpolation=InterpolationMode.BICUBIC)
+def to_pixels(
+    image: Image.Image, resize: int, crop: int, interpolation: Interpolation = "bicubic"
+) -> Tensor:
+    """Resizes the shorter side and takes the centre: uint8 `(3, crop, crop)`."""
+    mode = InterpolationMode(interpolation)
+    resized = functional.resize(image, [resize], interpolation=mode)
     cropped = functional.center_crop(resized, [crop, crop])
     return torch.from_numpy(np.array(cropped)).permute(2, 0, 1).contiguous()
 
@@ -48,6 +53,7 @@ class UnitDataset(Dataset[dict[str, Any]]):
         annotations: part annotations by key.
         inclusions: pairs (part id, id of the whole that includes it).
         stopping: rule and the run folder whose records it looks at.
+        interpolation: of the resizing of images.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class UnitDataset(Dataset[dict[str, Any]]):
         annotations: Mapping[str, ImageParts] | None = None,
         inclusions: Sequence[tuple[int, int]] = (),
         stopping: tuple[StoppingRule, Path] | None = None,
+        interpolation: Interpolation = "bicubic",
     ) -> None:
         self.units = units
         self.split = split
@@ -67,6 +74,7 @@ class UnitDataset(Dataset[dict[str, Any]]):
         self.annotations = annotations
         self.inclusions = inclusions
         self.stopping = stopping
+        self.interpolation: Interpolation = interpolation
 
     def __len__(self) -> int:
         return len(self.units)
@@ -80,9 +88,7 @@ class UnitDataset(Dataset[dict[str, Any]]):
                 return about
         files = [self.split / key for key, _ in unit.images]
         batch: dict[str, Any] = {
-            "image": torch.stack(
-                [to_pixels(read_image(file), self.resize, self.crop) for file in files]
-            ),
+            "image": torch.stack([self._pixels(file) for file in files]),
             "label": torch.tensor([label for _, label in unit.images]),
             "position": torch.arange(unit.start, unit.start + len(unit.images)),
             "key": [key for key, _ in unit.images],
@@ -91,6 +97,9 @@ class UnitDataset(Dataset[dict[str, Any]]):
         if self.annotations and any(key in self.annotations for key in batch["key"]):
             batch["part_map"] = torch.stack([self._part_map(key) for key in batch["key"]])
         return batch
+
+    def _pixels(self, file: Path) -> Tensor:
+        return to_pixels(read_image(file), self.resize, self.crop, self.interpolation)
 
     def _part_map(self, key: str) -> Tensor:
         if self.annotations is None or key not in self.annotations:

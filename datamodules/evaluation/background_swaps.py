@@ -125,7 +125,8 @@ class _SwappedSet(FolderSet):
         )
         background = _cover(Image.fromarray(empty), *mask.shape)
         joined = np.where(mask[..., None], foreground, background)
-        return to_pixels(Image.fromarray(joined), self.resize, self.image_size)
+        image = Image.fromarray(joined)
+        return to_pixels(image, self.resize, self.image_size, self.interpolation)
 
 
 def without_object(

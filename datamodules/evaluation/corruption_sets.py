@@ -54,6 +54,7 @@ class GeneratedCorruption(EvaluationSet):
         self.split = setting.imagenet / "val"
         self.resize = setting.resize
         self.image_size = setting.image_size
+        self.interpolation = setting.interpolation
         self.seed = setting.seed
         self.frost_images = frost_images
         self.as_jpeg = as_jpeg
@@ -69,13 +70,14 @@ class GeneratedCorruption(EvaluationSet):
 
         The draws depend on seed, key, corruption and severity alone.
         """
-        pixels = to_pixels(read_image(self.split / key), self.resize, self.image_size)
+        image = read_image(self.split / key)
+        pixels = to_pixels(image, self.resize, self.image_size, self.interpolation)
         clean = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
         seed = corruption_seed(self.seed, key, self.corruption, self.severity)
-        image = corrupt(clean, self.corruption, self.severity, seed, self.frost_images)
+        corrupted = corrupt(clean, self.corruption, self.severity, seed, self.frost_images)
         if self.as_jpeg:
-            image = through_jpeg(image, PUBLISHED_QUALITY, optimize=True)
-        return torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous()
+            corrupted = through_jpeg(corrupted, PUBLISHED_QUALITY, optimize=True)
+        return torch.from_numpy(corrupted.copy()).permute(2, 0, 1).contiguous()
 
 
 class Corruptions(EvaluationSource):

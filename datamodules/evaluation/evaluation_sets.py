@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from datamodules.evaluation.attack_batches import Interpolation
 from datamodules.files.errors import MissingInputError
 
 Table = Literal["corruptions", "ood", "humans", "subsets", "texture", "background"]
@@ -25,6 +26,7 @@ class EvaluationSetting:
         image_size: side of the square network input, pixels.
         resize: length of the shorter side before the centre crop, pixels.
         seed: seed of everything that is drawn.
+        interpolation: of the resizing.
     """
 
     imagenet: Path
@@ -33,6 +35,7 @@ class EvaluationSetting:
     image_size: int
     resize: int
     seed: int
+    interpolation: Interpolation = "bicubic"
 
 
 class EvaluationSet(ABC):

@@ -51,6 +51,7 @@ class FolderSet(EvaluationSet):
         self.folder = folder
         self.image_size = setting.image_size
         self.resize = setting.resize
+        self.interpolation = setting.interpolation
         self.square = square
         self.settings: Mapping[str, Any] = {"square": square, "resize": setting.resize}
         self._items = items
@@ -95,7 +96,7 @@ class FolderSet(EvaluationSet):
         """Resized and cropped about the centre: uint8 `(3, image_size, image_size)`."""
         image = read_image(self.folder / key)
         if not self.square:
-            return to_pixels(image, self.resize, self.image_size)
+            return to_pixels(image, self.resize, self.image_size, self.interpolation)
         return square_pixels(image, self.resize, self.image_size)
 
 

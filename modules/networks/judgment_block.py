@@ -1,15 +1,15 @@
 """ROCK: parts are segmented, and a fixed rule judges which object they make up."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from modules.losses.part_level import PartLevel
-from modules.networks.normalisation import Normalise
 from modules.networks.part_network import PartNetwork
-from modules.networks.two_stage import MEAN, STD, BackboneSegmenter
+from modules.networks.preprocessing import input_normalisation
+from modules.networks.two_stage import BackboneSegmenter
 
 
 class JudgmentBlock(nn.Module):
@@ -65,6 +65,8 @@ class JudgmentNetwork(PartNetwork):
         architecture: timm network without its classifier.
         object_parts: bool `(num_objects, K + 1)`.
         model_args: further arguments of the timm network.
+        mean: of each channel, in [0, 1] pixel units; None for what timm's configuration says.
+        std: likewise.
     """
 
     def __init__(
@@ -72,10 +74,12 @@ class JudgmentNetwork(PartNetwork):
         architecture: str,
         object_parts: Tensor,
         model_args: Mapping[str, Any] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self.normalise = Normalise(MEAN, STD)
         self.segmenter = BackboneSegmenter(architecture, object_parts.shape[1], model_args)
+        self.normalise = input_normalisation(self.segmenter.body, mean, std)
         self.judgment = JudgmentBlock(object_parts)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The plain recognition network: the part of MPM that is deployed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -8,7 +8,7 @@ import timm
 from torch import Tensor, nn
 
 from datamodules.files.errors import UserError
-from modules.networks.normalisation import Normalise
+from modules.networks.preprocessing import input_normalisation
 
 
 class Recogniser(nn.Module):
@@ -18,8 +18,9 @@ class Recogniser(nn.Module):
         architecture: name of any timm network that has `forward_intermediates`.
         num_classes: number of object categories.
         model_args: further arguments of the timm network, such as `act_layer: gelu`.
-        mean: per-channel mean of the normalisation, in pixel units.
-        std: per-channel standard deviation, in pixel units.
+        mean: per-channel mean of the normalisation, in pixel units; None for what timm's
+            configuration of the network says.
+        std: per-channel standard deviation, likewise.
 
     Raises:
         UserError: if timm has no such network or it has no intermediate features.
@@ -30,17 +31,17 @@ class Recogniser(nn.Module):
         architecture: str,
         num_classes: int,
         model_args: Mapping[str, Any] | None = None,
-        mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
-        std: tuple[float, float, float] = (0.229, 0.224, 0.225),
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if not timm.is_model(architecture):
             close = ", ".join(get_close_matches(architecture, timm.list_models(), 5))
             raise UserError(f"timm has no network '{architecture}'; close names: {close}")
-        self.normalise = Normalise(mean, std)
         self.network: Any = timm.create_model(
             architecture, num_classes=num_classes, **dict(model_args or {})
         )
+        self.normalise = input_normalisation(self.network, mean, std)
         if not hasattr(self.network, "forward_intermediates"):
             raise UserError(f"timm network '{architecture}' gives no intermediate features")
 

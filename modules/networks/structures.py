@@ -1,6 +1,6 @@
 """The recognition networks of the papers, by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +28,9 @@ class NetworkSettings:
         num_supervised: on how many of the last blocks parts are supervised (SVn).
         top_down: whether the bypass has its top-down path.
         image_size: side of the square input in pixels, for the exported configuration.
+        mean: of each channel, in [0, 1] pixel units, by which images are normalised; None for what
+            the initial weights, or else timm's configuration of the architecture, say.
+        std: likewise.
     """
 
     structure: Structure = "bypass"
@@ -37,6 +40,8 @@ class NetworkSettings:
     num_supervised: int = 3
     top_down: bool = True
     image_size: int = 224
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
 
     def build(self, mask_classes: Tensor) -> PartNetwork:
         """The network with fresh weights.
@@ -55,6 +60,8 @@ class NetworkSettings:
             model_args=self.model_args,
             num_supervised=self.num_supervised,
             top_down=self.top_down,
+            mean=self.mean,
+            std=self.std,
         )
 
 
@@ -67,6 +74,8 @@ def build_network(
     model_args: Mapping[str, Any] | None = None,
     num_supervised: int = 3,
     top_down: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> PartNetwork:
     """Builds a recognition network.
 
@@ -80,16 +89,20 @@ def build_network(
         model_args: further arguments of the timm network.
         num_supervised: on how many of the last blocks parts are supervised (`bypass`).
         top_down: whether the bypass has its top-down path (`bypass`).
+        mean: of each channel, in [0, 1] pixel units; None for what timm's configuration says.
+        std: likewise.
 
     Raises:
         UserError: if timm has no such network or it does not fit the structure.
     """
     num_objects, num_classes = mask_classes.shape
     if structure == "bypass":
-        recogniser = Recogniser(architecture, num_objects, model_args)
+        recogniser = Recogniser(architecture, num_objects, model_args, mean, std)
         return BypassNetwork(recogniser, num_classes, num_supervised, top_down)
     if not num_classes:
         raise UserError(f"structure '{structure}' is nothing without parts: part_loss_weight > 0")
     if structure == "judgment":
-        return JudgmentNetwork(architecture, mask_classes, model_args)
-    return TwoStage(architecture, num_objects, num_classes, structure, segmenter, model_args)
+        return JudgmentNetwork(architecture, mask_classes, model_args, mean, std)
+    return TwoStage(
+        architecture, num_objects, num_classes, structure, segmenter, model_args, mean, std
+    )

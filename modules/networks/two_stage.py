@@ -1,6 +1,6 @@
 """Two-stage part models: segment parts, then classify what the segmentation says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import timm
@@ -10,11 +10,9 @@ from torch import Tensor, nn
 
 from datamodules.files.errors import UserError
 from modules.losses.part_level import PartLevel
-from modules.networks.normalisation import Normalise
 from modules.networks.part_bypass import SeparableConv
 from modules.networks.part_network import PartNetwork
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from modules.networks.preprocessing import input_normalisation
 
 
 class BackboneSegmenter(nn.Module):
@@ -160,6 +158,8 @@ class TwoStage(PartNetwork):
         classifier: `downsampled` or `bounding_box`.
         segmenter: `backbone` (PartImageNet++) or `deeplabv3plus` (Sitawarin et al. 2023).
         model_args: further arguments of the timm network, for `backbone`.
+        mean: of each channel, in [0, 1] pixel units; None for what timm's configuration says.
+        std: likewise.
     """
 
     def __init__(
@@ -170,14 +170,16 @@ class TwoStage(PartNetwork):
         classifier: Literal["downsampled", "bounding_box"],
         segmenter: Literal["backbone", "deeplabv3plus"] = "backbone",
         model_args: Mapping[str, Any] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self.normalise = Normalise(MEAN, STD)
         self.segmenter: BackboneSegmenter | DeepLabSegmenter
         if segmenter == "backbone":
             self.segmenter = BackboneSegmenter(architecture, num_classes, model_args)
         else:
             self.segmenter = DeepLabSegmenter(architecture, num_classes)
+        self.normalise = input_normalisation(self.segmenter.body, mean, std)
         self.classifier: nn.Module
         if classifier == "downsampled":
             width = self.segmenter.out_channels

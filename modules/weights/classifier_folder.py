@@ -1,6 +1,7 @@
 """Trained classifiers on disk: export as a folder, strict loading, fingerprint."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 from datamodules.files.atomic_files import folder_written_whole
 from datamodules.files.errors import MissingInputError, UserError
-from modules.networks.normalisation import Normalised
+from modules.networks.normalisation import Normalise, Normalised
 from modules.networks.part_network import PartNetwork
+from modules.networks.preprocessing import CROP, INTERPOLATION, ImageFormat, preprocessing_of
 from modules.networks.structures import NetworkSettings
 from modules.state_dicts.foreign_names import find_weights
 from modules.state_dicts.weight_files import load_strictly, read_state
@@ -25,11 +27,23 @@ from modules.weights.part_network_folder import (
 )
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+STRUCTURAL = (
+    "architecture",
+    "classifier",
+    "first_conv",
+    "input_size",
+    "pool_size",
+    "fixed_input_size",
+)
 DESCRIPTIONS = ("config.json", DESCRIPTION)
 
 
 def export_network(
-    network: PartNetwork, folder: Path, settings: NetworkSettings, mask_classes: Tensor
+    network: PartNetwork,
+    folder: Path,
+    settings: NetworkSettings,
+    mask_classes: Tensor,
+    images: ImageFormat,
 ) -> None:
     """Writes what is left of a trained network at inference: a timm folder where that describes it.
 
@@ -38,23 +52,25 @@ def export_network(
         folder: folder to write; an existing one is replaced as a whole.
         settings: what it was built from.
         mask_classes: bool `(num_objects, K + 1)`, which mask classes occur on which object.
+        images: that it was trained for.
 
     Raises:
         UserError: if `network` is not what the settings build.
     """
     recogniser = network.deployed()
     if recogniser is None:
-        export_part_network(network, folder, settings, mask_classes)
+        export_part_network(network, folder, settings, mask_classes, images)
         return
+    mean, std = recogniser.normalise.values
     export_timm(
         recogniser.network,
         folder,
         architecture=settings.architecture,
         model_args=settings.model_args or {},
         num_classes=mask_classes.shape[0],
-        mean=recogniser.normalise.mean.flatten().tolist(),
-        std=recogniser.normalise.std.flatten().tolist(),
-        image_size=settings.image_size,
+        mean=mean,
+        std=std,
+        images=images,
     )
 
 
@@ -67,7 +83,7 @@ def export_timm(
     num_classes: int,
     mean: Sequence[float],
     std: Sequence[float],
-    image_size: int,
+    images: ImageFormat,
 ) -> None:
     """Writes a plain timm network as a folder of `config.json` and `model.safetensors`.
 
@@ -83,7 +99,7 @@ def export_timm(
         num_classes: number of logits.
         mean: mean of each channel, in [0, 1] pixel units.
         std: standard deviation of each channel, in [0, 1] pixel units.
-        image_size: side of the square input, pixels.
+        images: that the network was trained for.
 
     Raises:
         UserError: if `network` is not what the arguments build.
@@ -94,11 +110,18 @@ def export_timm(
     # safetensors takes no channels-last tensors
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     load_strictly(plain, state, f"the network exported as {architecture}")
+    # of timm's configuration what speaks of the structure; the rest is of other weights
+    known: Any = plain.pretrained_cfg
+    plain.pretrained_cfg = {n: v for n, v in known.items() if n in STRUCTURAL}  # type: ignore[assignment]
+    size = [3, images.size, images.size]
     preprocessing = {
-        "mean": [round(value, 6) for value in mean],
-        "std": [round(value, 6) for value in std],
-        "input_size": [3, image_size, image_size],
-        "interpolation": "bicubic",
+        "mean": list(mean),
+        "std": list(std),
+        "input_size": size,
+        "interpolation": images.interpolation,
+        "crop_pct": images.crop_pct,
+        "test_input_size": size,
+        "test_crop_pct": images.crop_pct,
     }
     with folder_written_whole(folder) as partial:
         save_for_hf(
@@ -136,9 +159,39 @@ def load_classifier(model: Path) -> Normalised | DeployedPartNetwork:
     found = find_weights(read_state(weights), network, str(weights))
     others = {n: v for n, v in found.parts.items() if not n.startswith("bypass.")}
     load_strictly(network, found.backbone | others, str(weights))
-    config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    mean, std = found.normalisation or (config["mean"], config["std"])
-    return Normalised(network, mean, std).eval()
+    normalise = _normalisation(found.normalisation, weights, folder)
+    return Normalised(network, *normalise.values, normalise.source).eval()
+
+
+def image_format(classifier: nn.Module) -> ImageFormat | None:
+    """What the description of a classifier says of its images; None where nothing is known."""
+    about: Any
+    if isinstance(classifier, DeployedPartNetwork):
+        about = classifier.description
+        size = about["image_size"]
+    else:
+        about = getattr(getattr(classifier, "network", None), "pretrained_cfg", None) or {}
+        if "input_size" not in about:
+            return None
+        size = about["input_size"][1]
+    crop = about.get("crop_pct", CROP)
+    return ImageFormat(int(size), float(crop), str(about.get("interpolation", INTERPOLATION)))
+
+
+def _normalisation(
+    inside: tuple[list[float], list[float]] | None,
+    weights: Path,
+    folder: Path,
+) -> Normalise:
+    """The weights' own, or the folder's, or that of timm's configuration."""
+    if inside is not None:
+        return Normalise(*inside, f"a layer in {weights}")
+    content = json.loads((folder / "config.json").read_text())
+    config = content.get("pretrained_cfg", content)  # timm fills in what the file does not say
+    if "mean" in config and "std" in config:
+        return Normalise(config["mean"], config["std"], str(folder / "config.json"))
+    known = preprocessing_of(timm.create_model(content["architecture"]))
+    return Normalise(known.mean, known.std, f"{known.source}, as {folder} says none")
 
 
 def locate(model: Path) -> tuple[Path, Path]:

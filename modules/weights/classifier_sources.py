@@ -16,11 +16,7 @@ from modules.networks.part_network import BypassNetwork, PartNetwork
 from modules.networks.structures import NetworkSettings
 from modules.state_dicts.weight_files import load_checkpoint, load_strictly, read_state
 from modules.weights.classifier_folder import fingerprint, load_classifier
-from modules.weights.part_network_folder import (
-    DeployedPartNetwork,
-    find_normalisation,
-    set_normalisation,
-)
+from modules.weights.part_network_folder import DeployedPartNetwork, find_normalisation
 
 # A path as for `load_classifier`; or `class_path`, `init_args`, `weights`, `mean`, `std`; or a
 # module that takes pixels in [0, 1].
@@ -89,9 +85,7 @@ def with_parts(source: ClassifierSource, classifier: nn.Module) -> PartNetwork:
         raise UserError(f"{file} does not say what its network is made of ({error})") from None
     network = settings.build(mask_classes)
     load_strictly(network, state, str(file))
-    normalise = find_normalisation(classifier)
-    mean, std = normalise.mean.flatten().tolist(), normalise.std.flatten().tolist()
-    set_normalisation(network, mean, std)
+    find_normalisation(network).take(find_normalisation(classifier))
     deployed = classifier.network.state_dict()
     if not isinstance(network, BypassNetwork) or any(
         not value.equal(deployed[name])

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.normalisation import Normalised
+from modules.networks.preprocessing import input_normalisation
 from modules.weights.classifier_folder import load_classifier, locate
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def checkpoint_of(weights: Path) -> Path:
@@ -49,7 +49,7 @@ def open_backbone(
     if checkpoint is not None:
         described = checkpoint["description"]
     elif source is None:
-        described = random | {"mean": list(MEAN), "std": list(STD)}
+        described = random
         if not timm.is_model(described["architecture"]):
             raise UserError(f"timm has no network '{described['architecture']}'")
     else:
@@ -57,13 +57,19 @@ def open_backbone(
         if not isinstance(classifier, Normalised):
             raise UserError(f"backbone {source} is no plain network of timm: export one of MPM")
         config = json.loads((locate(source)[0] / "config.json").read_text())
+        rank_zero_info(str(classifier.normalise))
+        mean, std = classifier.normalise.values
         return classifier.network, {
             "architecture": config["architecture"],
             "model_args": config.get("model_args", {}),
-            "mean": classifier.normalise.mean.flatten().tolist(),
-            "std": classifier.normalise.std.flatten().tolist(),
+            "mean": mean,
+            "std": std,
         }
     network = timm.create_model(
         described["architecture"], pretrained=False, **described["model_args"]
     )
+    if checkpoint is None:
+        normalise = input_normalisation(network)
+        rank_zero_info(str(normalise))
+        described = described | dict(zip(("mean", "std"), normalise.values, strict=True))
     return network, described

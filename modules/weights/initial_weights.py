@@ -1,6 +1,5 @@
 """Initial weights of a recognition network, from our files and from those of others."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -12,7 +11,8 @@ from modules.networks.part_network import BypassNetwork, PartNetwork
 from modules.state_dicts.foreign_names import FoundWeights, classifier_names, find_weights
 from modules.state_dicts.weight_files import load_strictly, read_state, shortened
 from modules.weights.classifier_folder import locate
-from modules.weights.part_network_folder import find_normalisation, set_normalisation
+from modules.weights.normalisation_records import recorded_normalisation
+from modules.weights.part_network_folder import find_normalisation
 
 
 def load_initial_weights(
@@ -21,13 +21,15 @@ def load_initial_weights(
     *,
     fresh_classifier: bool = False,
     trust_part_order: bool = False,
+    keep_normalisation: bool = False,
 ) -> list[str]:
     """Fills a recognition network with weights that were trained before.
 
     Known are our own checkpoints and exports, complete with what predicts parts; weights of the
     backbone alone under timm's names, which for a ResNet are torchvision's, below any prefix such
-    as `module.` or `module.model.`; and what the authors of PartImageNet++ released. An input
-    normalisation that the file holds replaces the network's. Every tensor is either used or, like
+    as `module.` or `module.model.`; and what the authors of PartImageNet++ released. The input
+    normalisation that the weights were trained with replaces the network's, where something tells
+    it, see `recorded_normalisation`. Every tensor is either used or, like
     the choices made, named: in the log where leaving it is right, else in the error.
 
     Args:
@@ -38,6 +40,7 @@ def load_initial_weights(
             number of classes.
         trust_part_order: take the part layers of a released checkpoint, too: its part classes
             must be ours in our order, which the file does not tell.
+        keep_normalisation: the network's was given, so nothing replaces it.
 
     Returns:
         What was not simply loaded, a line each.
@@ -59,8 +62,13 @@ def load_initial_weights(
     prefix = backbone_prefix(network)
     state = {prefix + name: value for name, value in matched.backbone.items()} | matched.parts
     load_strictly(network, state, str(path))
-    notes += _take_over(network, matched.normalisation or _normalisation_beside(path))
-    rank_zero_info(f"initial weights from {path}" + "".join(f"; {note}" for note in notes))
+    normalise = find_normalisation(network)
+    recorded = recorded_normalisation(path, matched)
+    if recorded is not None and not keep_normalisation:
+        normalise.take(recorded)
+    elif recorded is not None and recorded.values != normalise.values:
+        notes.append(f"not normalised as {recorded.source} says, by {recorded.values}")
+    rank_zero_info("; ".join([f"initial weights from {path}", *notes, str(normalise)]))
     return notes
 
 
@@ -134,34 +142,6 @@ def _fit_parts(matched: FoundWeights, network: PartNetwork, trust_part_order: bo
         matched.parts |= own
         notes.append(f"{len(own)} tensors outside the backbone are fresh")
     return notes
-
-
-def _normalisation_beside(path: Path) -> tuple[list[float], list[float]] | None:
-    """Mean and std of the configuration that a weight file of ours or of timm comes with."""
-    for folder in (path.parent, path.parent.parent / "export"):
-        for file in (folder / "config.json", folder / "part_network.json"):
-            try:
-                content = json.loads(file.read_text())
-            except FileNotFoundError:
-                continue
-            except ValueError as error:
-                raise UserError(f"{file}, beside the weights, is damaged ({error})") from None
-            config = content.get("pretrained_cfg", content)
-            if "mean" in config and "std" in config:
-                return list(config["mean"]), list(config["std"])
-    return None
-
-
-def _take_over(network: PartNetwork, values: tuple[list[float], list[float]] | None) -> list[str]:
-    """Normalises as the weights were trained."""
-    if values is None:
-        return []
-    normalise = find_normalisation(network)
-    old = normalise.mean.clone(), normalise.std.clone()
-    set_normalisation(network, *values)
-    if torch.allclose(old[0], normalise.mean) and torch.allclose(old[1], normalise.std):
-        return []
-    return [f"images are normalised by mean {values[0]} and std {values[1]}"]
 
 
 def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | None:

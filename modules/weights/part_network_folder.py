@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from datamodules.files.atomic_files import folder_written_whole
 from datamodules.files.errors import UserError
 from modules.networks.normalisation import Normalise
 from modules.networks.part_network import PartNetwork
+from modules.networks.preprocessing import ImageFormat
 from modules.networks.structures import NetworkSettings
 from modules.state_dicts.weight_files import load_strictly
 
@@ -49,7 +50,11 @@ class DeployedPartNetwork(nn.Module):
 
 
 def export_part_network(
-    network: PartNetwork, folder: Path, settings: NetworkSettings, mask_classes: Tensor
+    network: PartNetwork,
+    folder: Path,
+    settings: NetworkSettings,
+    mask_classes: Tensor,
+    images: ImageFormat,
 ) -> None:
     """Writes `part_network.json` and `model.safetensors`, from which the network is rebuilt.
 
@@ -61,18 +66,22 @@ def export_part_network(
         folder: folder to write.
         settings: what it was built from.
         mask_classes: bool `(num_objects, K + 1)`, which mask classes occur on which object.
+        images: that it was trained for.
 
     Raises:
         UserError: if `network` is not what the settings build.
     """
-    normalise = find_normalisation(network)
+    mean, std = find_normalisation(network).values
     description = {
         **asdict(settings),
+        "image_size": images.size,
+        "crop_pct": images.crop_pct,
+        "interpolation": images.interpolation,
         "num_objects": mask_classes.shape[0],
         "num_part_classes": mask_classes.shape[1],
         "regions": [row.nonzero().flatten().tolist() for row in mask_classes],
-        "mean": [round(value, 6) for value in normalise.mean.flatten().tolist()],
-        "std": [round(value, 6) for value in normalise.std.flatten().tolist()],
+        "mean": mean,
+        "std": std,
     }
     write_part_network(DeployedPartNetwork(network, description), folder)
 
@@ -126,17 +135,6 @@ def find_normalisation(network: nn.Module) -> Normalise:
     return next(module for module in network.modules() if isinstance(module, Normalise))
 
 
-def set_normalisation(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Changes the mean and std, in [0, 1] pixel units, by which a network normalises images.
-
-    Raises:
-        UserError: if they have other lengths than images have channels, or std is not positive.
-    """
-    normalise, wanted = find_normalisation(network), Normalise(mean, std)
-    normalise.mean.copy_(wanted.mean)
-    normalise.std.copy_(wanted.std)
-
-
 def _build(description: Mapping[str, Any]) -> DeployedPartNetwork:
     known = {field.name for field in fields(NetworkSettings)}
     shape = description["num_objects"], description["num_part_classes"]
@@ -145,5 +143,5 @@ def _build(description: Mapping[str, Any]) -> DeployedPartNetwork:
         row[parts] = True
     options = {name: value for name, value in description.items() if name in known}
     network = NetworkSettings(**options).build(mask_classes)
-    set_normalisation(network, description["mean"], description["std"])
+    find_normalisation(network).source = DESCRIPTION
     return DeployedPartNetwork(network, description)

@@ -15,6 +15,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from datamodules.files.atomic_files import written_whole
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
+from modules.networks.normalisation import Normalise
+from modules.networks.preprocessing import ImageFormat
 from pipeline.evaluation.summaries import SetRow, ThreatRow
 from pipeline.runs.refuse_mixing import refuse_mixing
 
@@ -85,6 +87,8 @@ class EvaluationRecords(Callback, ABC, Generic[Evaluator, Data]):
             UserError: if they differ, or module and data do not fit this callback.
         """
         module, data = self.parts(trainer, pl_module)
+        for line in image_lines(module, data):
+            rank_zero_info(line)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         path = Path(trainer.default_root_dir) / "records" / "settings.json"
@@ -138,6 +142,32 @@ def await_records(trainer: Trainer, all_written: Callable[[], bool]) -> None:
     if limit == 1.0 and isinstance(limit, float):
         while trainer.world_size > 1 and not all_written():
             time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def image_lines(module: Any, data: Any) -> list[str]:
+    """How images are normalised, and whether they are made as the model's folder says.
+
+    Args:
+        module: evaluator with `network`, `images` and `model_name`.
+        data: its data, with `image_size`, `resize` and `interpolation`.
+    """
+    layers = [layer for layer in module.network.modules() if isinstance(layer, Normalise)]
+    lines = [str(layer) for layer in layers]
+    if not layers:
+        lines.append(f"{module.model_name} takes pixels in [0, 1] as they are")
+    wanted: ImageFormat | None = module.images
+    if wanted is None:
+        return lines
+    given = data.image_size, data.resize, data.interpolation
+    if given != (wanted.size, wanted.resize, wanted.interpolation):
+        size, resize, interpolation = given
+        lines.append(
+            f"images are {size} of {resize} pixels, {interpolation}, but {module.model_name} was "
+            f"made for {wanted}: --data.init_args.image_size={wanted.size} "
+            f"--data.init_args.resize={wanted.resize} "
+            f"--data.init_args.interpolation={wanted.interpolation} measure it on those"
+        )
+    return lines
 
 
 def accuracy_line(row: ThreatRow | SetRow) -> str:

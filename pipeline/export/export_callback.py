@@ -1,6 +1,7 @@
 """Export of the trained recogniser at the end of stage 3."""
 
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -29,4 +30,6 @@ class ExportRecogniser(Callback):
             load_strictly(pl_module, read_state(Path(best)), best)
         else:  # a run too short for a validation; an average of the weights is already in place
             rank_zero_warn("no validation ran, so the last weights are exported, not the best")
-        pl_module.export(Path(trainer.default_root_dir) / "export")
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        crop_pct = data.image_size / data.val_resize
+        pl_module.export(Path(trainer.default_root_dir) / "export", crop_pct)

@@ -11,7 +11,14 @@ from datamodules.files.atomic_files import write_text
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
 from modules.networks.normalisation import Normalised
-from modules.weights.classifier_folder import export_timm, fingerprint, load_classifier, locate
+from modules.networks.preprocessing import ImageFormat
+from modules.weights.classifier_folder import (
+    export_timm,
+    fingerprint,
+    image_format,
+    load_classifier,
+    locate,
+)
 from modules.weights.export_formats import INPUT, export_onnx, export_program
 from modules.weights.part_network_folder import DeployedPartNetwork, write_part_network
 from pipeline.export.import_checkpoint import ForeignModel, import_model
@@ -74,7 +81,9 @@ def export_model(
     title = title or (run.name if model.is_dir() else model.stem)
     evaluation = find_evaluation(evaluation, run, model)
     out.mkdir(parents=True, exist_ok=True)
-    size = _image_size(classifier)
+    images = image_format(classifier)
+    assert images is not None  # it has a description
+    size = images.size
     differences = {}
     for name in formats:
         if name in WRITERS:
@@ -82,7 +91,7 @@ def export_model(
             metadata = {"model": title, "fingerprint": fingerprint(model)}
             differences[file] = write(classifier, out / file, size, metadata)
         else:
-            _write_weights(classifier, model, out)
+            _write_weights(classifier, model, out, images)
     written = sorted(p for p in out.iterdir() if p.name not in (RECORD, "README.md"))
     files = {path.name: sha256(path) for path in written}
     content = CardContent(
@@ -117,13 +126,16 @@ def _run_folder(model: Path) -> Path:
     return model.parent.parent if model.parent.name in ("checkpoints", "export") else model.parent
 
 
-def _write_weights(classifier: Normalised | DeployedPartNetwork, model: Path, out: Path) -> None:
+def _write_weights(
+    classifier: Normalised | DeployedPartNetwork, model: Path, out: Path, images: ImageFormat
+) -> None:
     """Writes description and weights beside what the folder has."""
     folder = out / ".weights"
     if isinstance(classifier, DeployedPartNetwork):
         write_part_network(classifier, folder)
     else:
         config = json.loads((locate(model)[0] / "config.json").read_text())
+        mean, std = classifier.normalise.values
         arguments = {k: v for k, v in config.get("model_args", {}).items() if k != "num_classes"}
         export_timm(
             classifier.network,
@@ -131,20 +143,13 @@ def _write_weights(classifier: Normalised | DeployedPartNetwork, model: Path, ou
             architecture=config["architecture"],
             model_args=arguments,
             num_classes=classifier.num_classes,
-            mean=classifier.normalise.mean.flatten().tolist(),
-            std=classifier.normalise.std.flatten().tolist(),
-            image_size=_image_size(classifier),
+            mean=mean,
+            std=std,
+            images=images,
         )
     for path in folder.iterdir():
         os.replace(path, out / path.name)
     shutil.rmtree(folder)
-
-
-def _image_size(classifier: Normalised | DeployedPartNetwork) -> int:
-    if isinstance(classifier, DeployedPartNetwork):
-        return int(classifier.description["image_size"])
-    config: Any = classifier.network.pretrained_cfg
-    return int(config["input_size"][1])
 
 
 def _architecture(classifier: Normalised | DeployedPartNetwork) -> str:
@@ -186,10 +191,8 @@ def main(
     imported = out.with_name(f".{out.name}.imported")
     try:
         if foreign is not None:
-            if (foreign.mean is None) != (foreign.std is None):
-                raise UserError("--foreign.mean and --foreign.std go together")
             title = title or model.stem
-            import_model(model, imported, foreign)
+            print("\n".join(import_model(model, imported, foreign)))
             model = imported
         own: Format = "timm" if (locate(model)[0] / "config.json").is_file() else "part_network"
         formats = [format or own] if not isinstance(format, list) else format

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from modules.downstream_detector import DownstreamDetector
+from modules.networks.preprocessing import ImageFormat
 from modules.optimisation.schedules import Schedule
 from modules.weights.classifier_folder import export_timm
 from tests.modules.tiny_detector import MODEL_ARGS, tiny_batch, tiny_detector
@@ -116,7 +117,7 @@ def test_backbone_comes_from_an_exported_recogniser(tmp_path: Path) -> None:
         num_classes=5,
         mean=mean,
         std=std,
-        image_size=64,
+        images=ImageFormat(64),
     )
     module = tiny_detector(backbone=tmp_path, architecture="resnet50", model_args=None)
     body = module.network.backbone.network

@@ -5,6 +5,7 @@ from pathlib import Path
 import timm
 import torch
 
+from modules.networks.preprocessing import ImageFormat
 from modules.weights.classifier_folder import export_timm
 
 MODEL_ARGS = {"channels": [8, 8, 16, 16]}
@@ -21,6 +22,6 @@ def export_tiny_classifier(folder: Path, num_classes: int, image_size: int = 16)
         num_classes=num_classes,
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
-        image_size=image_size,
+        images=ImageFormat(image_size),
     )
     return folder

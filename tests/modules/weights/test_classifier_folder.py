@@ -5,6 +5,7 @@ import timm
 import torch
 from torch import nn
 
+from modules.networks.preprocessing import ImageFormat
 from modules.networks.structures import NetworkSettings, Structure
 from modules.weights.classifier_folder import export_timm, fingerprint, load_classifier
 from modules.weights.part_network_folder import export_part_network
@@ -33,7 +34,7 @@ def export(network: nn.Module, folder: Path) -> None:
         num_classes=5,
         mean=MEAN,
         std=STD,
-        image_size=32,
+        images=ImageFormat(32),
     )
 
 
@@ -126,7 +127,7 @@ def test_networks_with_parts_are_rebuilt_from_their_folder(
     settings = NetworkSettings(structure, "resnet10t", MODEL_ARGS, image_size=32)
     network = trained(settings.build(regions))
     network.normalise.mean.fill_(0.4)
-    export_part_network(network, tmp_path / "run" / "export", settings, regions)
+    export_part_network(network, tmp_path / "run" / "export", settings, regions, ImageFormat(32))
     checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
     checkpoint.parent.mkdir()
     state = {f"network.{name}": value for name, value in network.state_dict().items()}

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from modules.mpm import MPM
 from modules.networks.part_network import PartNetwork
+from modules.networks.preprocessing import ImageFormat
 from modules.networks.structures import NetworkSettings, Structure, build_network
 from modules.weights.classifier_folder import export_timm
 from modules.weights.initial_weights import load_initial_weights
+from modules.weights.part_network_folder import find_normalisation
 from tests.modules.weights.released_networks import trained
 
 TINY = {"channels": [8, 8, 16, 16], "stem_width": 8, "act_layer": "gelu"}
@@ -107,7 +109,9 @@ def test_normalisation_inside_is_taken_over(tmp_path: Path) -> None:
         torch.save(content, tmp_path / "robust.pt")
         network = build()
         notes = load_initial_weights(network, tmp_path / "robust.pt")
-        assert any("normalised by mean [0.5, 0.4, 0.3]" in note for note in notes)
+        layer = find_normalisation(network)
+        assert layer.values == ([0.5, 0.4, 0.3], [0.2, 0.3, 0.25]), layer
+        assert layer.source == f"a layer in {tmp_path / 'robust.pt'}"
         with torch.no_grad():
             torch.testing.assert_close(network(images()), wanted(images()))
     assert any("twice" in note for note in notes)
@@ -194,7 +198,7 @@ def test_normalisation_of_a_timm_folder_is_taken_over(tmp_path: Path) -> None:
         num_classes=4,
         mean=OTHER[0],
         std=OTHER[1],
-        image_size=32,
+        images=ImageFormat(32),
     )
     assert json.loads((tmp_path / "timm" / "config.json").read_text())["architecture"] == "resnet18"
     network = build()

@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 
+from modules.networks.preprocessing import ImageFormat
 from modules.weights.classifier_folder import export_timm, load_classifier
 from pipeline.cli import main
 from pipeline.runs.manifest import Manifest
@@ -26,7 +27,7 @@ def recogniser(tmp_path: Path) -> Path:
         num_classes=3,
         mean=(0.4, 0.5, 0.6),
         std=(0.2, 0.3, 0.4),
-        image_size=32,
+        images=ImageFormat(32),
     )
     Manifest("stage3_mpm").write(tmp_path / "stage3_mpm")
     return tmp_path / "stage3_mpm"
