@@ -6,14 +6,18 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := $(BIN)/python -m pipeline
 
+# A word for the shell, whatever blanks and quotes are in it; the last part of MODEL.
+q = '$(subst ','\'',$(1))'
+base = $(shell basename -- $(call q,$(MODEL)))
+
 # Names of configurations (a stage's own, or a path); later ones overlay.
 config = $(foreach c,$(or $(CONFIG),$(1)),-c $c)
-folder = --trainer.default_root_dir=$(RUNS)/$(or $(NAME),$(1))
-data = --data.init_args.imagenet=$(IMAGENET) --data.init_args.pinpp=$(PINPP)
+folder = --trainer.default_root_dir=$(call q,$(RUNS)/$(or $(NAME),$(1)))
+data = --data.init_args.imagenet=$(call q,$(IMAGENET)) --data.init_args.pinpp=$(call q,$(PINPP))
 generalise = $(RUN) generalisation test $(call config,imagenet) $(data) \
-  --model.init_args.model=$(MODEL) \
-  $(if $(PINPP_VAL),--data.init_args.sources.background.init_args.annotations=$(PINPP_VAL)) \
-  --trainer.default_root_dir=$(RUNS)/evaluate/$(notdir $(MODEL:%/=%))/generalisation
+  --model.init_args.model=$(call q,$(MODEL)) \
+  $(if $(PINPP_VAL),--data.init_args.sources.background.init_args.annotations=$(call q,$(PINPP_VAL))) \
+  --trainer.default_root_dir=$(call q,$(RUNS)/evaluate/$(base)/generalisation)
 need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 
 .NOTPARALLEL:
@@ -72,7 +76,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
-	$(RUN) demo --runs $(RUNS)/demo $(ARGS)
+	$(RUN) demo --runs $(call q,$(RUNS)/demo) $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
@@ -84,51 +88,51 @@ lint: $(READY)
 
 check-data: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(RUN) check_data --imagenet $(IMAGENET) --pinpp $(PINPP) \
-	  $(if $(PINPP_VAL),--pinpp_val $(PINPP_VAL)) $(ARGS)
+	$(RUN) check_data --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) \
+	  $(if $(PINPP_VAL),--pinpp_val $(call q,$(PINPP_VAL))) $(ARGS)
 
 data-statistics: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(RUN) data_statistics --imagenet $(IMAGENET) --pinpp $(PINPP) \
-	  --out $(RUNS)/$(or $(NAME),data_statistics) $(ARGS)
+	$(RUN) data_statistics --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) \
+	  --out $(call q,$(RUNS)/$(or $(NAME),data_statistics)) $(ARGS)
 
 stage1-segmenter: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) stage1_segmenter fit $(call config,pinpp_swin_b) $(data) \
-	  $(if $(PINPP_VAL),--data.init_args.pinpp_val=$(PINPP_VAL)) \
+	  $(if $(PINPP_VAL),--data.init_args.pinpp_val=$(call q,$(PINPP_VAL))) \
 	  $(call folder,stage1_segmenter) $(ARGS)
 
 stage2-pseudolabels: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) stage2_pseudolabels predict $(call config,pinpp_swin_b) $(data) \
-	  --model.init_args.segmenter=$(RUNS)/stage1_segmenter $(call folder,stage2_pseudolabels) $(ARGS)
+	  --model.init_args.segmenter=$(call q,$(RUNS)/stage1_segmenter) $(call folder,stage2_pseudolabels) $(ARGS)
 
 label-report: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(RUN) label_report --labels $(RUNS)/stage2_pseudolabels \
-	  --imagenet $(IMAGENET) --pinpp $(PINPP) $(if $(SPLIT),--split $(SPLIT)) \
-	  $(if $(TRUTH),--truth $(TRUTH)) $(if $(UNFILTERED),--unfiltered $(RUNS)/$(UNFILTERED)) \
-	  --out $(RUNS)/label_report $(ARGS)
+	$(RUN) label_report --labels $(call q,$(RUNS)/stage2_pseudolabels) \
+	  --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) $(if $(SPLIT),--split $(call q,$(SPLIT))) \
+	  $(if $(TRUTH),--truth $(call q,$(TRUTH))) $(if $(UNFILTERED),--unfiltered $(call q,$(RUNS)/$(UNFILTERED))) \
+	  --out $(call q,$(RUNS)/label_report) $(ARGS)
 
 export-labels: $(READY)
 	$(call need,OUT)
-	$(RUN) export_labels --labels $(RUNS)/$(or $(NAME),stage2_pseudolabels) \
-	  --format $(or $(FORMAT),coco) --out $(OUT) $(if $(IMAGENET),--imagenet $(IMAGENET)) \
-	  $(if $(PINPP),--pinpp $(PINPP)) $(ARGS)
+	$(RUN) export_labels --labels $(call q,$(RUNS)/$(or $(NAME),stage2_pseudolabels)) \
+	  --format $(or $(FORMAT),coco) --out $(call q,$(OUT)) $(if $(IMAGENET),--imagenet $(call q,$(IMAGENET))) \
+	  $(if $(PINPP),--pinpp $(call q,$(PINPP))) $(ARGS)
 
 import-labels: $(READY)
 	$(call need,IMAGENET PINPP SOURCE)
-	$(RUN) import_labels --format $(or $(FORMAT),coco) --source $(SOURCE) \
-	  --out $(RUNS)/$(or $(NAME),stage2_pseudolabels) --imagenet $(IMAGENET) --pinpp $(PINPP) $(ARGS)
+	$(RUN) import_labels --format $(or $(FORMAT),coco) --source $(call q,$(SOURCE)) \
+	  --out $(call q,$(RUNS)/$(or $(NAME),stage2_pseudolabels)) --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) $(ARGS)
 
 stage3-mpm: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) stage3_mpm fit $(call config,resnet50_gelu_at) $(data) \
-	  --data.init_args.labels=$(RUNS)/stage2_pseudolabels $(call folder,stage3_mpm) $(ARGS)
+	  --data.init_args.labels=$(call q,$(RUNS)/stage2_pseudolabels) $(call folder,stage3_mpm) $(ARGS)
 
 export-model: $(READY)
-	$(RUN) export_model --model $(MODEL) \
-	  --out $(or $(OUT),$(RUNS)/export/$(notdir $(MODEL:%/=%))) $(ARGS)
+	$(RUN) export_model --model $(call q,$(MODEL)) \
+	  --out $(call q,$(or $(OUT),$(RUNS)/export/$(base))) $(ARGS)
 
 # Attacks first, then everything that is measured without one, where there is a configuration.
 # Within a subset of the classes there are attacks alone, of imagenet those of tables S2 and S3.
@@ -136,10 +140,10 @@ SUBSET ?= $(filter pin11 pin125,$(CONFIG))
 evaluate: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) evaluate test $(call config,imagenet $(filter pin11 pin125,$(SUBSET))) $(data) \
-	  --model.init_args.model=$(MODEL) $(if $(SUBSET),--data.init_args.subset=$(SUBSET)) \
-	  $(if $(SUBSETS),--data.init_args.subsets=$(SUBSETS)) \
-	  $(if $(PINPP_VAL),--data.init_args.part_annotations=$(PINPP_VAL)) \
-	  --trainer.default_root_dir=$(RUNS)/evaluate/$(notdir $(MODEL:%/=%))$(SUBSET:%=/subsets/%) $(ARGS)
+	  --model.init_args.model=$(call q,$(MODEL)) $(if $(SUBSET),--data.init_args.subset=$(call q,$(SUBSET))) \
+	  $(if $(SUBSETS),--data.init_args.subsets=$(call q,$(SUBSETS))) \
+	  $(if $(PINPP_VAL),--data.init_args.part_annotations=$(call q,$(PINPP_VAL))) \
+	  --trainer.default_root_dir=$(call q,$(RUNS)/evaluate/$(base)$(SUBSET:%=/subsets/%)) $(ARGS)
 	$(if $(SUBSET),,$(if $(wildcard configs/generalisation/$(or $(CONFIG),imagenet).yaml),$(generalise)))
 
 generalisation: $(READY)
@@ -148,46 +152,46 @@ generalisation: $(READY)
 
 compare: $(READY)
 	$(call need,A B)
-	$(RUN) compare --a $(A) --b $(B) $(ARGS)
+	$(RUN) compare --a $(call q,$(A)) --b $(call q,$(B)) $(ARGS)
 
 human-alignment: $(READY)
 	$(call need,HUMANS)
-	$(RUN) human_alignment --humans $(HUMANS) \
-	  --model $(RUNS)/evaluate/$(notdir $(MODEL:%/=%)) --out $(RUNS)/human_alignment $(ARGS)
+	$(RUN) human_alignment --humans $(call q,$(HUMANS)) \
+	  --model $(call q,$(RUNS)/evaluate/$(base)) --out $(call q,$(RUNS)/human_alignment) $(ARGS)
 
 downstream-detection: $(READY)
 	$(call need,COCO)
 	$(RUN) downstream_detection fit $(call config,coco) \
-	  --data.init_args.coco=$(COCO) $(if $(MODEL),--model.init_args.backbone=$(MODEL)) \
+	  --data.init_args.coco=$(call q,$(COCO)) $(if $(MODEL),--model.init_args.backbone=$(call q,$(MODEL))) \
 	  $(call folder,downstream_detection) $(ARGS)
 	$(RUN) downstream_detection test $(call config,coco) \
-	  --data.init_args.coco=$(COCO) \
-	  --model.init_args.weights=$(RUNS)/$(or $(NAME),downstream_detection) \
-	  --trainer.default_root_dir=$(RUNS)/$(or $(NAME),downstream_detection)/test $(ARGS)
+	  --data.init_args.coco=$(call q,$(COCO)) \
+	  --model.init_args.weights=$(call q,$(RUNS)/$(or $(NAME),downstream_detection)) \
+	  --trainer.default_root_dir=$(call q,$(RUNS)/$(or $(NAME),downstream_detection)/test) $(ARGS)
 
 report: $(READY)
 	$(call need,IMAGENET PINPP)
-	$(RUN) report --runs $(RUNS) --imagenet $(IMAGENET) --pinpp $(PINPP) \
-	  $(if $(filter command line,$(origin MODEL)),--models+ $(MODEL:%/=%)) $(ARGS)
+	$(RUN) report --runs $(call q,$(RUNS)) --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) \
+	  $(if $(filter command line,$(origin MODEL)),--models+ $(call q,$(MODEL))) $(ARGS)
 
 resize-images: $(READY)
 	$(call need,IMAGENET)
-	$(RUN) resize_images --imagenet $(IMAGENET) \
-	  --out $(RUNS)/$(or $(NAME),resized) $(ARGS)
+	$(RUN) resize_images --imagenet $(call q,$(IMAGENET)) \
+	  --out $(call q,$(RUNS)/$(or $(NAME),resized)) $(ARGS)
 
 tiny-imagenet: $(READY)
 	$(call need,IMAGENET PINPP TINY)
-	$(RUN) tiny_imagenet --imagenet $(IMAGENET) --pinpp $(PINPP) --tiny $(TINY) \
-	  --out $(RUNS)/$(or $(NAME),t_pinpp) $(ARGS)
+	$(RUN) tiny_imagenet --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) --tiny $(call q,$(TINY)) \
+	  --out $(call q,$(RUNS)/$(or $(NAME),t_pinpp)) $(ARGS)
 
 estimate: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) estimate $(if $(DEVICES),--devices $(DEVICES)) \
 	  stage3_mpm fit $(call config,resnet50_gelu_at) $(data) \
-	  --data.init_args.labels=$(RUNS)/stage2_pseudolabels $(ARGS)
+	  --data.init_args.labels=$(call q,$(RUNS)/stage2_pseudolabels) $(ARGS)
 
 study: $(READY)
-	$(RUN) study --data $(or $(DATA),part_shapes) --out $(RUNS)/study \
+	$(RUN) study --data $(call q,$(or $(DATA),part_shapes)) --out $(call q,$(RUNS)/study) \
 	  --write_docs=true $(ARGS)
 
 clean:
