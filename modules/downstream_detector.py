@@ -57,6 +57,9 @@ class DownstreamDetector(LightningModule):
         clip_norm: gradients are clipped at this norm.
         schedule: course of the learning rate, by batches, not by replays.
 
+    Attributes:
+        loss_terms: terms of the last update's loss by name, detached.
+
     Raises:
         MissingInputError: if `backbone` or `weights` does not exist.
         UserError: if they do not fit, `num_classes` is missing, or a number is out of range.
@@ -109,6 +112,7 @@ class DownstreamDetector(LightningModule):
         )
         if checkpoint is not None:
             load_strictly(self, checkpoint["state_dict"], str(weights))
+        self.loss_terms: dict[str, torch.Tensor] = {}
         self.replays = replays
         self.eps = float(eps)
         self.attacks = attacks or {}
@@ -134,6 +138,7 @@ class DownstreamDetector(LightningModule):
             follows = replay < self.replays - 1
             points = [point.clone().requires_grad_(follows) for point in points]
             losses = self.network(points, batch["target"])
+            self.loss_terms = {name: value.detach() for name, value in losses.items()}
             loss = torch.stack(list(losses.values())).sum()
             optimizer.zero_grad()
             self.manual_backward(loss)

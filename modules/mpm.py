@@ -31,6 +31,7 @@ from modules.networks.preprocessing import (
 from modules.networks.structures import NetworkSettings
 from modules.optimisation.parameter_groups import parameter_groups, vectors
 from modules.optimisation.schedules import Schedule, scheduled
+from modules.state_dicts.finite import NotFiniteError, not_finite
 from modules.state_dicts.hyper_parameters import make_plain
 from modules.weights.classifier_folder import export_network
 from modules.weights.initial_weights import load_initial_weights
@@ -67,6 +68,9 @@ class MPM(LightningModule):
         decay_norms: False exempts biases and norms from weight decay.
         compile_network: run attack and training step through `torch.compile`.
 
+    Attributes:
+        loss_terms: terms of the last step's loss by name, detached.
+
     Raises:
         UserError: if `object_parts` is missing or the network does not fit.
     """
@@ -94,6 +98,7 @@ class MPM(LightningModule):
             raise UserError("MPM needs object_parts, the matrix of objects x parts of the data")
         self.save_hyperparameters(ignore=["object_parts", "optimizer", "weights"])
         make_plain(self)
+        self.loss_terms: dict[str, Tensor] = {}
         self.settings = network
         self.supervision: Supervision = supervision
         self.part_loss_weight = part_loss_weight
@@ -154,16 +159,22 @@ class MPM(LightningModule):
         else:
             class_loss = self.objective.loss(self.network.surrogate, clean, labels, logits)
         loss = self.class_loss_weight * class_loss
+        self.loss_terms = {"class_loss": class_loss.detach()}
         if levels:
             masks = mask_labels(batch["part_labels"], labels, self.supervision)
             part_loss = self.part_loss.over_levels(levels, masks, batch["part_weight"])
             loss = loss + self.part_loss_weight * part_loss
-            self.log_dict({"train/class_loss": class_loss, "train/part_loss": part_loss})
+            self.loss_terms["part_loss"] = part_loss.detach()
+            self.log_dict({f"train/{name}": value for name, value in self.loss_terms.items()})
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Accuracy on clean images and under PGD."""
+        """Accuracy on clean images and under PGD.
+
+        Raises:
+            NotFiniteError: if the network's answers are not finite.
+        """
         images, labels = self._pixels(batch), batch["label"]
         generator = torch.Generator(self.device).manual_seed(batch_idx)
         adversarial = self.val_attack(
@@ -171,8 +182,14 @@ class MPM(LightningModule):
             lambda x: F.cross_entropy(self.network.surrogate(x), labels, reduction="none"),
             generator,
         )
-        self.accuracy(self.network(images), labels)
-        self.robust_accuracy(self.network(adversarial), labels)
+        logits = {"clean": self.network(images), "adversarial": self.network(adversarial)}
+        if wrong := not_finite(logits):  # they would answer class 0
+            raise NotFiniteError(
+                f"the logits of {' and '.join(wrong)} validation images are not finite",
+                "use another checkpoint, or --trainer.precision=32-true",
+            )
+        self.accuracy(logits["clean"], labels)
+        self.robust_accuracy(logits["adversarial"], labels)
         metrics = {"val/acc": self.accuracy, "val/robust_acc": self.robust_accuracy}
         self.log_dict(metrics, on_epoch=True, prog_bar=True, batch_size=len(labels))
 

@@ -48,6 +48,9 @@ class PartSegmenter(LightningModule):
         optimizer: makes the optimiser from the parameters.
         schedule: course of the learning rate.
 
+    Attributes:
+        loss_terms: terms of the last step's loss by name, detached.
+
     Raises:
         UserError: if `object_parts` is missing or not such a matrix, the backbone is unfit,
             or detectron2 is chosen and not installed.
@@ -84,6 +87,7 @@ class PartSegmenter(LightningModule):
             weights=weights,
             grad_checkpointing=grad_checkpointing,
         )
+        self.loss_terms: dict[str, Tensor] = {}
         self.class_loss = detector.class_loss
         self.layer_decay = layer_decay
         self.decay_norms = decay_norms
@@ -151,6 +155,7 @@ class PartSegmenter(LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Sum of the losses of region proposals, boxes, classes and masks."""
         losses = self.network([as_float(image) for image in batch["image"]], batch["target"])
+        self.loss_terms = {name: value.detach() for name, value in losses.items()}
         losses["loss"] = torch.stack(list(losses.values())).sum()
         size = len(batch["image"])
         self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, batch_size=size)

@@ -12,10 +12,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from datamodules.files.errors import MissingInputError, UserError
+from modules.state_dicts.finite import NotFiniteError
 from pipeline import named_classes  # noqa: F401
 from pipeline.configs import resolve_configs
 from pipeline.labelling.progress import LabelProgressBar
 from pipeline.labelling.shard_callback import closes_run
+from pipeline.runs.finite_training import FiniteTraining
 from pipeline.runs.manifest import Manifest, mark_complete, require_complete
 from pipeline.runs.settings import is_done, plain_config, refuse_changed_config
 from pipeline.runs.stage_outputs import StageOutputs
@@ -118,10 +120,23 @@ class PipelineCLI(LightningCLI):
         if config.trainer.enable_progress_bar is not False:
             self.trainer_defaults["callbacks"] = [BARS[self.stage.bar]()]
         trainer = super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
+        self.finite = FiniteTraining()
+        if self.stage.trains:  # before all others, which so see no state that is not finite
+            trainer.callbacks.insert(0, self.finite)  # type: ignore[attr-defined]
         if (decay := config.get("ema_decay")) is not None:
             # before all others, so that they see the average in validation
             trainer.callbacks.insert(0, EMAWeightAveraging(decay=decay))  # type: ignore[attr-defined]
         return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs it; a network that gives up in a fit is told as any other that diverged."""
+        try:
+            super()._run_subcommand(subcommand)
+        except (NotFiniteError, FloatingPointError) as error:  # the latter is detectron2's
+            if subcommand != "fit" or not self.trainer.optimizers:
+                raise
+            what = error.what if isinstance(error, NotFiniteError) else str(error).rstrip(".")
+            raise self.finite.error(self.trainer, what) from error
 
     def _earlier_run(self) -> tuple[Path, str] | None:
         earlier = self.stage.earlier

@@ -12,6 +12,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 
 from datamodules.files.errors import UserError
 from modules.networks.anchors import pyramid_anchors
+from modules.networks.detector_outputs import refuse_not_finite
 from modules.networks.detector_settings import DetectorSettings
 
 STRIDES = [4, 8, 16, 32]
@@ -114,7 +115,7 @@ def faster_rcnn(
         for when in ("pre", "post")
         for mode in ("train", "test")
     }
-    return FasterRCNN(
+    network = FasterRCNN(
         backbone,
         min_size=settings.min_size,
         max_size=settings.max_size,
@@ -128,3 +129,5 @@ def faster_rcnn(
         box_detections_per_img=settings.detections_per_image,
         **kept,
     )
+    refuse_not_finite(network.rpn.head, network.roi_heads.box_predictor)
+    return network

@@ -18,6 +18,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from modules.networks.anchors import ASPECT_RATIOS, pyramid_anchors
+from modules.networks.detector_outputs import refuse_not_finite
 from modules.networks.detector_settings import MaskDetectorSettings
 from modules.networks.part_roi_heads import ClassMaskPredictor, Detections, PartRoIHeads
 from modules.networks.timm_fpn import TimmFPN, norm_layer
@@ -76,6 +77,7 @@ class PartMaskRCNN(nn.Module):
             class_loss=settings.class_loss,
             detections_per_part=settings.detections_per_part,
         )  # fmt: skip
+        refuse_not_finite(self.rpn.head, self.roi_heads.box_predictor.cls_score)
 
     def set_class_counts(self, counts: Tensor) -> None:
         """Number of training images with each class `(K + 1,)`, for the federated loss."""

@@ -14,6 +14,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from datamodules.files.errors import UserError
 from modules.networks.anchors import ASPECT_RATIOS
+from modules.networks.detector_outputs import refuse_not_finite
 from modules.networks.detector_settings import MaskDetectorSettings
 from modules.networks.normalisation import Normalise
 from modules.networks.part_roi_heads import Detections
@@ -119,6 +120,7 @@ class Detectron2MaskRCNN(nn.Module):
             score_threshold=settings.score_threshold,
             detections_per_image=settings.detections_per_image,
         )
+        refuse_not_finite(self.proposal_generator.rpn_head, self.roi_heads.box_predictor.cls_score)
 
     def layer_ids(self) -> dict[str, int]:
         """Depth of the backbone's parameters, for layer-wise decay of the learning rate."""

@@ -14,7 +14,6 @@ from torchvision.models.detection.roi_heads import (
 )
 from torchvision.ops import boxes as box_ops
 
-from datamodules.files.errors import UserError
 from modules.losses.federated import federated_loss
 
 Detections = dict[str, Tensor]
@@ -184,7 +183,8 @@ class PartRoIHeads(RoIHeads):
         """Box features `(R, D)` of all images' R proposals, a few proposals at a time."""
         step = max(1, REGIONS_AT_ONCE // len(proposals))
         results: list[list[Tensor]] = [[] for _ in proposals]
-        for start in range(0, max(map(len, proposals)), step):
+        # Once at least: images without a single proposal have features of none, not no features.
+        for start in range(0, max(1, *map(len, proposals)), step):
             some = [boxes[start : start + step] for boxes in proposals]
             regions = self.box_head(self.box_roi_pool(features, some, sizes))
             for image, part in zip(results, regions.split([len(b) for b in some]), strict=True):
@@ -192,18 +192,9 @@ class PartRoIHeads(RoIHeads):
         return torch.cat([part for image in results for part in image])
 
     def probabilities(self, regions: Tensor) -> Tensor:
-        """Scores `(R, K + 1)` of region features `(R, D)` over all classes, float32.
-
-        Raises:
-            UserError: if they are not finite.
-        """
+        """Scores `(R, K + 1)` of region features `(R, D)` over all classes, float32."""
         scores: Any = self.box_predictor.cls_score
         logits = scores(regions).float()
-        if not torch.isfinite(logits).all():  # they would be no detections, without a word
-            raise UserError(
-                "the segmenter gives class scores that are not finite: use another checkpoint, or "
-                "--trainer.precision=32-true"
-            )
         return logits.sigmoid() if self.class_loss == "federated" else logits.softmax(-1)
 
     def select(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim import Optimizer
@@ -68,6 +68,28 @@ class Schedule:
         return self.warmup_start + (1 - self.warmup_start) * step / max(1, length)
 
 
+class ConfiguredRates(LambdaLR):
+    """A schedule of the learning rates of the configuration, whatever a checkpoint was made with.
+
+    A checkpoint holds the full learning rates of its run, and torch would go on with those.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on at the place of the checkpoint; equal learning rates stay as they are, exactly.
+
+        The state of the optimiser must have been loaded before.
+        """
+        configured = self.base_lrs
+        super().load_state_dict(state_dict)
+        groups = self.optimizer.param_groups
+        for group, new, old in zip(groups, configured, self.base_lrs, strict=True):
+            if new != old:
+                group["lr"] = group["lr"] / old * new if old else new
+                group["initial_lr"] = new
+        self.base_lrs = configured
+        self._last_lr = [group["lr"] for group in groups]
+
+
 def scheduled(
     optimizer: Optimizer, schedule: Schedule, extent: Callable[[], tuple[float, int]]
 ) -> OptimizerLRSchedulerConfig:
@@ -88,5 +110,5 @@ def scheduled(
     def factor(step: int) -> float:
         return schedule.factor(step, *extent()) if step else schedule.first()
 
-    scheduler = LambdaLR(optimizer, factor)
+    scheduler = ConfiguredRates(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

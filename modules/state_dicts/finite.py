@@ -1,14 +1,43 @@
 """Values that are not finite are refused where they enter: NaN logits would answer class 0."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from datamodules.files.errors import UserError
 
 SHOWN = 3
+
+
+class NotFiniteError(UserError):
+    """A NaN or an infinity where there must be a number.
+
+    Args:
+        what: what is not finite, without the mend.
+        mend: what to do about it, where nobody who catches the error knows better.
+    """
+
+    def __init__(self, what: str, mend: str) -> None:
+        super().__init__(what, mend)
+        self.what = what
+
+    def __str__(self) -> str:
+        return ": ".join(self.args)
+
+
+def largest(tensors: Iterable[Tensor]) -> Tensor:
+    """Largest magnitude in some tensors, by fused kernels where the device has them.
+
+    Returns:
+        A scalar on their device, which is not waited for; finite just if all values are, and 0
+        where there are none.
+    """
+    # Not the 2-norm: the squares of large finite values overflow.
+    floats = [x.detach() for x in tensors if x.numel() and x.is_floating_point()]
+    return get_total_norm(floats, torch.inf)
 
 
 def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
@@ -19,19 +48,55 @@ def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
         source: what they come from, for the message.
 
     Raises:
-        UserError: naming the first such tensors.
+        NotFiniteError: naming the first such tensors.
     """
-    wrong = [
+    if wrong := not_finite(tensors):
+        raise NotFiniteError(
+            f"{source} holds values that are not finite in {listed(wrong)}",
+            "its training diverged; take an earlier checkpoint or train with a lower learning rate",
+        )
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold a NaN or an infinity, in their order."""
+    return [
         name
         for name, value in tensors.items()
         if value.is_floating_point() and not torch.isfinite(value).all()
     ]
-    if wrong:
-        more = f" and {len(wrong) - SHOWN} more" * (len(wrong) > SHOWN)
-        raise UserError(
-            f"{source} holds values that are not finite in {', '.join(wrong[:SHOWN])}{more}: its "
-            "training diverged; take an earlier checkpoint or train with a lower learning rate"
-        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:SHOWN]) + f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
+
+
+class FiniteOutputs:
+    """Forward hook that refuses outputs that are not finite in eval mode, at every call.
+
+    In training the loss says so, and it is watched.
+
+    Args:
+        what: the outputs are, for the message.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __call__(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        """Looks at the outputs of a call: tensors, however nested in lists and dicts.
+
+        Raises:
+            NotFiniteError: if one of their values is not finite.
+        """
+        if module.training:
+            return
+        tensors = (tensor for _, tensor in named_tensors(outputs))
+        if not torch.isfinite(largest(tensors)):
+            raise NotFiniteError(
+                f"{self.what} are not finite",
+                "use another checkpoint, or --trainer.precision=32-true",
+            )
 
 
 class FiniteLogits:
@@ -48,12 +113,24 @@ class FiniteLogits:
         """Looks at the logits `(B, num_classes)` of a call.
 
         Raises:
-            UserError: if one of them is not finite.
+            NotFiniteError: if one of them is not finite.
         """
         if isinstance(logits, Tensor) and not torch.isfinite(logits).all():
             count = int((~torch.isfinite(logits)).any(-1).sum())
-            raise UserError(
+            raise NotFiniteError(
                 f"model {self.name} gives logits that are not finite for {count} of {len(logits)} "
-                "images: such an answer is neither right nor wrong; evaluate in float32 "
-                "(--trainer.precision=32-true) or another checkpoint"
+                "images",
+                "such an answer is neither right nor wrong; evaluate in float32 "
+                "(--trainer.precision=32-true) or another checkpoint",
             )
+
+
+def named_tensors(nested: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors in nested dicts and lists, with the keys and positions that lead to them."""
+    if isinstance(nested, list | tuple):
+        nested = dict(enumerate(nested))
+    if isinstance(nested, Mapping):
+        for key, value in nested.items():
+            yield from named_tensors(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(nested, Tensor):
+        yield name, nested
