@@ -23,7 +23,7 @@ from datamodules.annotations.pinpp import read_annotations
 from datamodules.files.errors import UserError
 from datamodules.images.device_augmentation import augment
 from datamodules.images.image_crops import Resampling
-from datamodules.images.imagenet_folder import list_images
+from datamodules.images.imagenet_folder import list_images, require_class_folders
 from datamodules.images.recognition import RecognitionImages, balanced_positions
 from datamodules.images.resized_store import ResizedStore
 from datamodules.images.sampling import EpochSampler
@@ -70,7 +70,7 @@ class PartSupervisedDataModule(LightningDataModule):
 
     Raises:
         UserError: if the label stride does not divide the image size, or a weight, a
-            probability or the jitter is out of range.
+            probability or the jitter is out of range, or `val/` has no class folders.
     """
 
     def __init__(
@@ -120,6 +120,7 @@ class PartSupervisedDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.vocabulary = PartVocabulary.from_pinpp(pinpp, imagenet)
+        require_class_folders(imagenet / "val")
 
     @property
     def object_parts(self) -> Tensor:
@@ -149,8 +150,7 @@ class PartSupervisedDataModule(LightningDataModule):
         labelled = [read_columns(file, "key")["key"].to_pylist() for file in files]
         images = {key for key, _ in list_images(self.imagenet / "train")}
         check_keys(dict(zip(files, labelled, strict=True)), images)
-        missing = human.keys() - set(chain.from_iterable(labelled))
-        if missing:
+        if missing := human.keys() - set(chain.from_iterable(labelled)):
             raise UserError(
                 f"{self.labels} has no row for {min(missing)} and {len(missing) - 1} more "
                 "annotated images: the image list has changed, run make stage2-pseudolabels again"

@@ -16,7 +16,7 @@ from datamodules.evaluation.class_subsets import find_subset
 from datamodules.evaluation.evaluation_sets import group_tensor
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.images.image_lists import balanced_order, format_image_list, read_image_list
-from datamodules.images.imagenet_folder import list_images, list_objects
+from datamodules.images.imagenet_folder import list_images, list_objects, require_class_folders
 from datamodules.masks.part_labels import ImageParts
 
 PER_CLASS = 10  # images of each class, PartImageNet++ §5.1
@@ -131,6 +131,7 @@ class RobustnessDataModule(LightningDataModule):
         self.subset = self.image_list[: max(self.images.values())]
         absent = next((key for key, _ in self.subset if not (self.split / key).is_file()), None)
         if absent is not None:
+            require_class_folders(self.split)
             raise MissingInputError(f"{list_file} lists {absent}, which is not below {self.split}")
         self.annotations = self._read_parts(part_annotations and Path(part_annotations))
         self.units = [unit for name in self.images for unit in self._units_of(name)]

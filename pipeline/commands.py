@@ -40,7 +40,7 @@ GROUPS = {
     "data": {
         "check_data": Command(
             "pipeline.annotations.check_data:main",
-            "every problem in the annotations; status 1 if training would be affected",
+            "every problem in images and annotations; status 1 if training would be affected",
             stopped="stopped",
         ),
         "data_statistics": Command(

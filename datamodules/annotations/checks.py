@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 
 from datamodules.annotations.files import part_name, read_json
 from datamodules.annotations.problems import Problem
+from datamodules.files.names import is_utf8
 from datamodules.masks.segmentations import (
     MAX_PIXELS,
     MAX_SIDE,
@@ -143,6 +144,8 @@ class CheckedFile:
             folder, _, base = name.partition("/") if isinstance(name, str) else ("", "", "")
             if not isinstance(name, str) or not is_count(height) or not is_count(width):
                 self.report("malformed_entry", where, "it lacks a file_name, height or width")
+            elif not is_utf8(name):
+                self.report("name_not_utf8", where, f"{shown(name)} is not UTF-8 text")
             elif max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
                 self.report("malformed_entry", where, f"no image is {shown(height)}x{shown(width)}")
             elif folder != self.file.stem or base in ("", ".", "..") or "/" in base:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.files.errors import MissingInputError, UserError
-from datamodules.images.image_files import IMAGE_SUFFIXES
+from datamodules.images.image_files import is_image
 from datamodules.masks.segmentations import shown
 
 
@@ -103,7 +103,7 @@ def read_discarded(file: Path) -> dict[str, frozenset[str]]:
             pending.extend(value.values())
         elif isinstance(value, list):
             pending.extend(value)
-        elif isinstance(value, str) and value.lower().endswith(tuple(IMAGE_SUFFIXES)):
+        elif isinstance(value, str) and is_image(value.rpartition("/")[2]):
             folder, _, name = value.rpartition("/")
             found[folder.rpartition("/")[2] or name.rpartition("_")[0]].add(name)
     return {folder: frozenset(names) for folder, names in found.items()}

@@ -12,6 +12,7 @@ from datamodules.annotations.files import read_any_json
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
+from datamodules.images.imagenet_folder import require_class_folders
 from datamodules.masks.part_labels import ImageParts, PartInstance
 from datamodules.masks.segmentations import shown
 
@@ -46,6 +47,7 @@ def read_annotations(
     records = [record for file in files for record in _read_file(file, vocabulary)]
     for record in records:
         if images is not None and not os.path.isfile(images / record.key):
+            require_class_folders(images)
             raise MissingInputError(
                 f"{pinpp / 'json' / record.key.split('/')[0]}.json lists {record.key}, but "
                 f"{images / record.key} does not exist: add the image or remove the entry"

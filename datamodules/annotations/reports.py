@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from datamodules.annotations.checks import CheckedFile
 from datamodules.annotations.files import read_relations
-from datamodules.annotations.problems import Problem
-from datamodules.images.image_files import read_image
+from datamodules.annotations.problems import KINDS, Problem
+from datamodules.files.errors import UserError
+from datamodules.images.image_files import ImageHeader, read_header
+from datamodules.images.orientation import SWAPS_SIDES, UPRIGHT, turned_reason
 from datamodules.masks.segmentations import shown
 
 
@@ -28,7 +28,8 @@ class ObjectJob:
         known_object: whether the object is a folder of `imagenet/train`.
         known_parts: part names the object may have; None takes those that its file lists.
         discarded: file names that `discarded_data.json` lists for the object.
-        decode: read images whole, not only their headers.
+        undecodable: file names of images that are known to be damaged behind their headers, and
+            have been reported; their entries are not sound.
         cleaned: folder for a copy without what affects training; None writes nothing.
     """
 
@@ -38,7 +39,7 @@ class ObjectJob:
     known_object: bool = True
     known_parts: frozenset[str] | None = None
     discarded: frozenset[str] = frozenset()
-    decode: bool = False
+    undecodable: frozenset[str] = frozenset()
     cleaned: Path | None = None
 
 
@@ -96,35 +97,53 @@ def _check_images(checked: CheckedFile, job: ObjectJob) -> None:
     dropped = []
     for image_id, entry in checked.images.items():
         where = f"image {shown(image_id)}"
-        if entry["file_name"].rpartition("/")[2] in job.discarded:
+        name = entry["file_name"].rpartition("/")[2]
+        if name in job.discarded:
             message = f"{shown(entry['file_name'])} is listed in discarded_data.json"
             checked.report("discarded_image", where, message)
             dropped.append(image_id)
-        found = _image_problem(job.images / entry["file_name"], entry, job) if job.images else None
-        if found is not None:
-            checked.report(found[0], where, found[1])
+        if name in job.undecodable:
             dropped.append(image_id)
+        elif job.images is not None:
+            found = _image_problem(job.images / entry["file_name"], entry)
+            if found is not None:
+                checked.report(found[0], where, found[1])
+            if found is not None and KINDS[found[0]]:
+                dropped.append(image_id)
     checked.drop_images(dropped)
 
 
-def _image_problem(path: Path, entry: dict[str, Any], job: ObjectJob) -> tuple[str, str] | None:
-    """Kind and message of what is wrong with an image file; looks at its header unless told."""
+def _image_problem(path: Path, entry: dict[str, Any]) -> tuple[str, str] | None:
+    """Kind and message of what is wrong with an image file, or uncertain; looks at its header."""
     name = shown(str(path))
     if not os.path.isfile(path):
         return "missing_image", f"{name} does not exist"
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-        if job.decode:
-            read_image(path)
-    # Pillow's plug-ins raise what they like on damaged files
-    except Exception as error:
-        return "corrupt_image", f"{name} is not a readable image ({shown(str(error))})"
-    if (height, width) != (entry["height"], entry["width"]):
-        listed = f"{entry['height']}x{entry['width']}"
-        message = f"{name} is {height}x{width}, listed as {listed} (height x width)"
-        return "size_mismatch", message
-    return None
+        header = read_header(path)
+    except UserError as error:
+        return "corrupt_image", str(error)
+    listed = (entry["height"], entry["width"])
+    if header.size != listed:
+        message = (
+            f"{name} is {header.height}x{header.width}, listed as {listed[0]}x{listed[1]} "
+            "(height x width)"
+        )
+        reason = turned_reason(header.orientation, header.size, listed)
+        return "size_mismatch", f"{message}: {reason}" if reason else message
+    return None if header.orientation == UPRIGHT else _turned_image(name, header)
+
+
+def _turned_image(name: str, header: ImageHeader) -> tuple[str, str]:
+    """Kind and message of an image that viewers turn or mirror, annotated in its stored size."""
+    turned = f"{name} has EXIF orientation {header.orientation}"
+    if header.orientation in SWAPS_SIDES and header.height != header.width:
+        return "turned_image", f"{turned}; it is annotated as stored, which is how it is used"
+    size = f"{header.height}x{header.width} (height x width)"
+    return (
+        "turned_image_unclear",
+        f"{turned}; {size} does not tell whether it is annotated as stored, which is how it is "
+        "used, or turned: look at its masks",
+    )
 
 
 def _check_relations(

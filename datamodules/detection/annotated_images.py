@@ -6,7 +6,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from datamodules.files.errors import UserError
-from datamodules.images.image_files import read_image
+from datamodules.images.image_files import read_header, read_image
+from datamodules.images.orientation import turned_reason
 
 
 def read_annotated(path: Path, height: int, width: int) -> Tensor:
@@ -23,8 +24,10 @@ def read_annotated(path: Path, height: int, width: int) -> Tensor:
     """
     picture = read_image(path)
     if picture.size != (width, height):
+        stored = (picture.height, picture.width)
+        reason = turned_reason(read_header(path).orientation, stored, (height, width))
         raise UserError(
             f"{path} is {picture.width}x{picture.height}, its annotation says "
-            f"{width}x{height} (width x height): correct one of them"
+            f"{width}x{height} (width x height): {reason or 'correct one of them'}"
         )
     return pil_to_tensor(picture)

@@ -13,6 +13,7 @@ from datamodules.evaluation.evaluation_sets import (
 from datamodules.evaluation.object_groups import known_groups, read_subsets
 from datamodules.evaluation.ood_sets import FolderSet
 from datamodules.files.errors import UserError
+from datamodules.images.imagenet_folder import require_class_folders
 
 UNKNOWN_125 = (
     "the 125 categories of Li et al. (ROCK, TPAMI 2023) are printed nowhere: set `subsets` to a "
@@ -100,6 +101,7 @@ def _subset(name: str, group_of: Mapping[str, str], setting: EvaluationSetting) 
     except ValueError as error:
         return MissingSet(name, "subsets", str(error))
     val = setting.imagenet / "val"
+    require_class_folders(val)
     chosen = FolderSet.of_classes(name, "subsets", val, setting, labels=numbers)
     chosen.groups = group_tensor(numbers, setting.objects)
     chosen.group_names = names

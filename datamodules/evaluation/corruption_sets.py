@@ -154,7 +154,7 @@ class Corruptions(EvaluationSource):
                 name, severity, items, setting, self.frost_images, self.as_jpeg
             )
         root = Path(self.folder)
-        places = [root / name, *sorted(root.glob(f"*/{name}"))]
+        places = [root / name, *sorted(root.glob(f"[!.]*/{name}"))]
         folder = next((place for place in places if place.is_dir()), root / name) / str(severity)
         whole = f"{name}/{severity}"
         if not folder.is_dir():

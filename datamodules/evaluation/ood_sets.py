@@ -19,6 +19,7 @@ from datamodules.evaluation.evaluation_sets import (
     Table,
     group_tensor,
 )
+from datamodules.files.names import require_utf8
 from datamodules.images.image_files import is_image, read_image, visible_folders
 
 IMAGENET_CLASSES = 1000
@@ -76,6 +77,9 @@ class FolderSet(EvaluationSet):
             setting: gives the input size.
             labels: label by name of the class folder.
             square: as for the class.
+
+        Raises:
+            UserError: if the name of an image is not UTF-8 text.
         """
         items = [
             (f"{name}/{file.name}", label)
@@ -84,6 +88,7 @@ class FolderSet(EvaluationSet):
             for file in sorted((folder / name).iterdir())
             if is_image(file.name)
         ]
+        require_utf8(folder, (key for key, _ in items))
         chosen = cls(name, table, folder, items, setting, square)
         chosen.missing = "" if items else f"{folder} holds no image of the model's classes"
         return chosen

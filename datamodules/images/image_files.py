@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.names import printable, require_utf8
+from datamodules.images.orientation import exif_orientation
 
 IMAGE_SUFFIXES = frozenset(IMG_EXTENSIONS)
 DEEPEST_8_BIT, DEEPEST_16_BIT, DEEPEST_32_BIT = 2**8 - 1, 2**16 - 1, 2**32 - 1
@@ -31,13 +34,19 @@ def visible_folders(folder: Path) -> list[Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Image files at any depth below a folder by path, without hidden files and folders."""
-    return sorted(
+    """Image files at any depth below a folder by path, without hidden files and folders.
+
+    Raises:
+        UserError: if the name of one is not UTF-8 text.
+    """
+    found = sorted(
         path
         for path in folder.rglob("*")
         if is_image(path.name)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+    require_utf8(folder, (str(path.relative_to(folder)) for path in found))
+    return found
 
 
 @contextmanager
@@ -52,14 +61,15 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             yield image
-    except FileNotFoundError:
-        raise MissingInputError(f"image {path} does not exist") from None
     except UserError:
         raise
     except Exception as error:
+        if isinstance(error, FileNotFoundError) and not path.exists():
+            raise MissingInputError(f"image {printable(path)} does not exist") from None
         reason = str(error) or type(error).__name__
         raise UserError(
-            f"{path} cannot be decoded ({reason}): replace it or take it out of the folder"
+            f"{printable(path)} cannot be decoded ({reason}): replace it or take it out of the "
+            "folder"
         ) from None
 
 
@@ -86,6 +96,36 @@ def read_image(path: Path) -> Image.Image:
             white = Image.new("RGBA", pixels.size, "white")
             return Image.alpha_composite(white, pixels).convert("RGB")
         return image.convert("RGB")
+
+
+class ImageHeader(NamedTuple):
+    """What an image file says before its pixels.
+
+    Attributes:
+        height: in pixels as stored.
+        width: in pixels as stored.
+        orientation: of EXIF, 1 (upright) to 8; not applied.
+    """
+
+    height: int
+    width: int
+    orientation: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+
+def read_header(path: Path) -> ImageHeader:
+    """What an image file says before its pixels.
+
+    Raises:
+        MissingInputError: if there is no such file.
+        UserError: if it has no readable header.
+    """
+    with opened_image(path) as image:
+        return ImageHeader(image.height, image.width, exif_orientation(image))
 
 
 def read_size(path: Path) -> tuple[int, int]:

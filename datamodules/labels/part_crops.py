@@ -12,6 +12,8 @@ from torch.utils.data import Dataset
 from datamodules.files.errors import UserError
 from datamodules.images.device_augmentation import erased_box
 from datamodules.images.image_crops import Box, Resampling, read_crop
+from datamodules.images.image_files import read_header
+from datamodules.images.orientation import turned_reason
 from datamodules.images.resized_store import resized_size
 from datamodules.labels.composite_store import CompositeStore
 
@@ -120,6 +122,9 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
                 if side is None
                 else "delete it and run python -m pipeline resize_images again"
             )
+            if side is None:  # copies are made without EXIF
+                orientation = read_header(self.folder / key).orientation
+                remedy = turned_reason(orientation, found, labels) or remedy
             raise UserError(
                 f"{self.folder / key} is {found[0]}x{found[1]}, its part labels are "
                 f"{labels[0]}x{labels[1]}: {remedy}"

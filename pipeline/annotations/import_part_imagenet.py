@@ -18,6 +18,7 @@ from datamodules.annotations.pinpp_writer import write_pinpp
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.images.image_files import is_image
+from datamodules.images.imagenet_folder import require_class_folders
 from pipeline.runs.manifest import sha256
 
 SHOWN_PROBLEMS = 5
@@ -105,6 +106,7 @@ def _split(images: Sequence[PartImage], held_out: set[Path]) -> dict[str, list[s
 def _link_images(imagenet: Path, groups: dict[str, str], out: Path) -> None:
     """Links all images of the given object categories below their super-categories."""
     for split in ("train", "val"):
+        require_class_folders(imagenet / split)
         for name, group in track(groups.items(), f"Linking {split}", transient=True):
             folder = (imagenet / split / name).resolve()
             target = out / split / group

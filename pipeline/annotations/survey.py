@@ -1,13 +1,15 @@
 """Checks every object category of a data set, in parallel."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from datamodules.annotations.files import read_discarded
 from datamodules.annotations.problems import Problem
 from datamodules.annotations.reports import ObjectJob, ObjectReport, report_object
 from datamodules.files.errors import MissingInputError
-from datamodules.images.imagenet_folder import list_objects
+from datamodules.images.imagenet_folder import class_folders
 from pipeline.runs.process_map import work_through
 
 
@@ -17,7 +19,7 @@ def survey(
     *,
     split: str = "train",
     open_images: bool = True,
-    decode: bool = False,
+    undecodable: Mapping[str, frozenset[str]] = MappingProxyType({}),
     known_parts: dict[str, frozenset[str]] | None = None,
     cleaned: Path | None = None,
     workers: int | None = None,
@@ -29,7 +31,7 @@ def survey(
         imagenet: folder with `train/`, whose folder names are the object categories.
         split: subfolder of `imagenet` that holds the annotated images.
         open_images: compare with the image files.
-        decode: read images whole, not only their headers.
+        undecodable: file names by object of images that have been found damaged.
         known_parts: part names by object, when another folder defines them.
         cleaned: folder for copies without bad entries.
         workers: processes; None takes one a core, 1 or less stays in this one.
@@ -38,7 +40,7 @@ def survey(
         MissingInputError: if a folder is missing or empty.
         UserError: if a worker process was killed.
     """
-    objects = frozenset(list_objects(imagenet))
+    objects = frozenset(class_folders(imagenet / "train"))
     files = {file.stem for file in (pinpp / "json").glob("[!.]*.json")}
     if not files:
         raise MissingInputError(
@@ -54,7 +56,7 @@ def survey(
             name in objects,
             None if known_parts is None else known_parts.get(name, frozenset()),
             discarded.get(name, frozenset()),
-            decode,
+            undecodable.get(name, frozenset()),
             cleaned,
         )
         for name in sorted(files | {file.stem for file in (pinpp / "including").glob("[!.]*.txt")})

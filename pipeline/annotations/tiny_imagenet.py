@@ -14,6 +14,7 @@ from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.images.image_files import is_image
 from datamodules.images.image_matching import find_origins
+from datamodules.images.imagenet_folder import require_class_folders
 from datamodules.images.tiny_imagenet import TinyImageNet
 from pipeline.runs.process_map import work_through
 
@@ -159,8 +160,7 @@ def build_original(tiny: Path, out: Path, *, pinpp: Path | None = None) -> dict[
             _link(paths, partial / "imagenet" / split / name)
     report: dict[str, Any] = {"tiny": str(tiny), "categories": len(sources.train)}
     report["images"] = _counts(partial / "imagenet")
-    names = list(sources.train)
-    report |= link_annotations(pinpp, names, partial, masks=False) if pinpp else {}
+    report |= link_annotations(pinpp, [*sources.train], partial, masks=False) if pinpp else {}
     write_json(partial / "report.json", report)
     partial.rename(out)
     return report
@@ -180,11 +180,11 @@ def _begun(out: Path) -> Path:
 def _photographs(split: Path, names: Sequence[str]) -> dict[str, list[Path]]:
     found = {}
     for name in names:
-        folder = split / name
-        files = folder.iterdir() if folder.is_dir() else ()
+        files = (split / name).iterdir() if (split / name).is_dir() else ()
         found[name] = sorted(path for path in files if is_image(path.name))
         if not found[name]:
-            raise MissingInputError(f"{folder} holds no images, but {name} is in Tiny-ImageNet")
+            require_class_folders(split)
+            raise MissingInputError(f"{split / name} has no image, but is in Tiny-ImageNet")
     return found
 
 

@@ -83,10 +83,11 @@ def _source_files(
     source: Path, layout: Format, data: ImageNetShardsDataModule, allow_missing: bool
 ) -> str:
     """Checks which labels are there; SHA-256 of their names, sizes and times."""
-    pattern = {"coco": "json/*.json", "png": "seg/*/*.png"}[layout]
+    pattern = {"coco": "json/[!.]*.json", "png": "seg/[!.]*/[!.]*.png"}[layout]
     files = sorted(source.glob(pattern))
     if not files:
-        raise MissingInputError(f"{source} holds no {pattern}: set --source and --format")
+        shown = pattern.replace("[!.]", "")
+        raise MissingInputError(f"{source} holds no {shown}: set --source and --format")
     saved = source / "vocabulary.json"
     if layout == "png" and saved.is_file():
         theirs = PartVocabulary.load(saved)

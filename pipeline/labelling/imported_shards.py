@@ -8,7 +8,8 @@ from pathlib import Path
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
-from datamodules.images.image_files import read_image, read_size
+from datamodules.images.image_files import read_header, read_image
+from datamodules.images.orientation import turned_reason
 from datamodules.labels.coco import from_coco
 from datamodules.labels.png import from_label_map, png_path, read_png
 from datamodules.masks.part_labels import ImageParts
@@ -70,21 +71,21 @@ class ShardImport:
 
     def _checked(self, key: str, label: int, row: ImageParts | None) -> ImageParts:
         try:
+            header = read_header(self.split / key)
             if row is None:
-                width, height = read_image(self.split / key).size
-            else:
-                height, width = read_size(self.split / key)
+                read_image(self.split / key)
         except ValueError as error:
             return ImageParts(key, label, 0, 0, error=str(error))
         if row is None and not self.allow_missing:
             raise UserError(f"{self.source} has no labels for {key}: {HINT}")
-        if row is not None and (row.height, row.width) != (height, width):
+        if row is not None and (row.height, row.width) != header.size:
+            reason = turned_reason(header.orientation, header.size, (row.height, row.width))
             raise UserError(
                 f"{self.source}: labels of {key} are {row.height}x{row.width}, "
-                f"{self.split / key} is {height}x{width} (height x width): labels must be made "
-                "for these images"
+                f"{self.split / key} is {header.height}x{header.width} (height x width): "
+                f"{reason or 'labels must be made for these images'}"
             )
-        return row or ImageParts(key, label, height, width)
+        return row or ImageParts(key, label, *header.size)
 
 
 @lru_cache(maxsize=1)

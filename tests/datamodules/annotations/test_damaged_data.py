@@ -20,6 +20,7 @@ from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations, read_split
 from datamodules.annotations.problems import KINDS
 from datamodules.annotations.reports import ObjectJob, ObjectReport, report_object
+from datamodules.annotations.split_checks import decode_images
 from datamodules.masks.part_labels import ImageParts, decode_masks
 from tests.datamodules.annotations.annotated import SIZES, cat_content, make_set, runs, write
 from tests.datamodules.annotations.damages import DAMAGED, JUNK, damaged_contents
@@ -191,8 +192,10 @@ def test_damaged_images(root: Path, data: st.DataObject) -> None:
             raw = bytearray(path.read_bytes())
     try:
         path.write_bytes(raw)
-        job = ObjectJob("cat", root / "pinpp", root / "imagenet" / "train", decode=True)
-        kinds = {problem.kind for problem in report_object(job).problems}
+        train = root / "imagenet" / "train"
+        found = report_object(ObjectJob("cat", root / "pinpp", train)).problems
+        found += tuple(p for _, p in decode_images((train, ("cat/2.jpg",))).damaged)
+        kinds = {problem.kind for problem in found}
         assert kinds <= {"corrupt_image", "size_mismatch"}
         if not kinds:
             with Image.open(path) as image:

@@ -1,15 +1,15 @@
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
-from pipeline.annotations.check_data import check_data, main
+from pipeline.annotations.check_data import DataCheck, check_data, main
 from tests.datamodules.annotations.annotated import cat_content, make_set, write
 
 
@@ -22,8 +22,8 @@ def check(root: Path, **more: Path) -> int:
     return main(root / "imagenet", root / "pinpp", workers=1, **more)
 
 
-def kinds(reports: Any) -> Counter[str]:
-    return Counter(problem.kind for report in reports for problem in report.problems)
+def kinds(found: DataCheck) -> Counter[str]:
+    return Counter(problem.kind for problem in found.problems)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -37,7 +37,7 @@ def test_sound_data_passes_in_parallel_as_in_one_process(shapes_root: Path) -> N
     assert not kinds(alone)
     vocabulary = PartVocabulary.from_pinpp(shapes_root / "pinpp", shapes_root / "imagenet")
     annotations = read_annotations(shapes_root / "pinpp", vocabulary)
-    train = alone[:3]
+    train = alone.reports[:3]
     assert [r.name for r in train] == list(vocabulary.objects)
     assert sum(len(r.masks_per_part) for r in train) == vocabulary.num_parts
     masks = sum(len(row.instances) for row in annotations)
@@ -48,6 +48,7 @@ def test_warnings_alone_leave_the_exit_status_at_zero(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / "imagenet" / "train" / "dog").mkdir()
+    shutil.copy(root / "imagenet/train/cat/1.jpg", root / "imagenet/train/dog")
     (root / "pinpp" / "discarded_data.json").write_text(json.dumps([{"file_name": "cat/3.jpg"}]))
     assert check(root) == 0
     printed = capsys.readouterr().out
@@ -104,8 +105,8 @@ def test_val_annotations_must_know_the_parts_of_train(root: Path) -> None:
     content = cat_content()
     content["categories"][1]["name"] = "wing"
     write(val, content)
-    reports = check_data(root / "imagenet", root / "pinpp", val / "pinpp", workers=1)
-    problem = next(p for r in reports for p in r.problems if p.kind == "unknown_category")
+    found = check_data(root / "imagenet", root / "pinpp", val / "pinpp", workers=1)
+    problem = next(p for p in found.problems if p.kind == "unknown_category")
     assert problem.file == str(val / "pinpp" / "json" / "cat.json")
     assert "unknown part 'wing'" in problem.message
 
