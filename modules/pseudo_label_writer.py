@@ -12,7 +12,8 @@ from torch import Tensor
 from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.flip_augmentation import merge_views
 from modules.part_segmenter import PartSegmenter
-from modules.state_dicts.finite import require_finite
+from modules.state_dicts.prefixes import refuse_foreign_names, undo_prefixes
+from modules.state_dicts.weight_files import load_strictly, state_of
 
 
 def find_checkpoint(segmenter: Path) -> Path:
@@ -51,7 +52,6 @@ def load_segmenter(
     """
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        state = content["state_dict"]
         detector = {
             "score_threshold": score_threshold,
             "detections_per_image": max_instances,
@@ -61,21 +61,26 @@ def load_segmenter(
             detector["rpn_proposals"] = rpn_proposals
         settings = content["hyper_parameters"]
         network = PartSegmenter.from_hyper_parameters(settings, object_parts, **detector)
+        state = state_of(content, str(checkpoint))
     except Exception as error:  # unpickling a damaged file raises almost anything
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(
             f"{checkpoint} is not a segmenter checkpoint ({type(error).__name__}: {reason}): "
             "run make stage1-segmenter again"
         ) from None
-    try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+    own = network.state_dict()
+    undone = undo_prefixes(state, own, str(checkpoint))
+    state = undone.tensors
+    other = [name for name in own if name in state and state[name].shape != own[name].shape]
+    if other and state.keys() == own.keys():
+        found, wanted = (tuple(tensors[other[0]].shape) for tensors in (state, own))
         raise UserError(
             f"{checkpoint} is a checkpoint of another vocabulary than the data's "
-            f"{object_parts.shape[1] - 1} parts ({str(error).splitlines()[-1].strip()}): use the "
+            f"{object_parts.shape[1] - 1} parts ({other[0]} {found} instead of {wanted}): use the "
             "annotations it was trained on, or run make stage1-segmenter again"
-        ) from None
-    require_finite(state, str(checkpoint))
+        )
+    refuse_foreign_names(undone, own, str(checkpoint), "the segmenter")
+    load_strictly(network, state, str(checkpoint))
     return network
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.utils.checkpoint
 from detectron2.layers.batch_norm import NaiveSyncBatchNorm
@@ -15,7 +16,8 @@ from detectron2.modeling.backbone.swin import SwinTransformerBlock
 from torch import Tensor, nn
 
 from datamodules.files.errors import MissingInputError, UserError
-from modules.state_dicts.weight_files import load_checkpoint, load_strictly
+from modules.state_dicts.prefixes import undo_prefixes
+from modules.state_dicts.weight_files import load_checkpoint, load_strictly, state_of
 
 # embed_dim, depths, num_heads, drop_path_rate (Liu et al. 2021; "test" is for trials)
 SWIN: dict[str, tuple[int, tuple[int, ...], tuple[int, ...], float]] = {
@@ -120,17 +122,14 @@ def load_backbone(network: nn.Module, path: Path) -> None:
             f"backbone weights {path} do not exist: docs/detectron2.md names the files that fit"
         )
     content = _read_pickle(path) if path.suffix == ".pkl" else load_checkpoint(path)
-    if isinstance(content, dict):
-        content = content.get("model", content.get("state_dict", content))
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no state dict: give a file of backbone weights")
-    state = {name: torch.as_tensor(value) for name, value in content.items()}
+    own = network.state_dict()
     inside = "backbone.bottom_up."
+    names = [place + name for place in (inside, "") for name in own]
+    state = undo_prefixes(state_of(content, str(path)), names, str(path)).tensors
     if any(name.startswith(inside) for name in state):
         state = {k.removeprefix(inside): v for k, v in state.items() if k.startswith(inside)}
     if isinstance(network, ResNet):
         state = {_resnet_name(name): value for name, value in state.items()}
-    own = network.state_dict()
     state = {k: v for k, v in state.items() if k in own or not CLASSIFIER_ONLY.search(k)}
     load_strictly(network, _with_new_tensors(state, own), str(path))
 
@@ -192,6 +191,13 @@ class _ArraysOnly(pickle.Unpickler):
 def _read_pickle(path: Path) -> Any:
     try:
         with path.open("rb") as file:
-            return _ArraysOnly(file, encoding="latin1").load()
+            return _tensors(_ArraysOnly(file, encoding="latin1").load())
     except (pickle.UnpicklingError, EOFError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is no pickle of NumPy arrays ({error})") from None
+
+
+def _tensors(content: Any) -> Any:
+    """The same with tensors for arrays, also in dicts within dicts."""
+    if isinstance(content, dict):
+        return {name: _tensors(value) for name, value in content.items()}
+    return torch.as_tensor(content) if isinstance(content, np.ndarray | np.generic) else content

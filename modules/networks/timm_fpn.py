@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from datamodules.files.errors import MissingInputError, UserError
+from modules.networks.backbone_weights import backbone_state
 from modules.networks.normalisation import Normalise
 
 STRIDES = [4, 8, 16, 32]
@@ -39,7 +40,7 @@ class TimmFPN(nn.Module):
     Raises:
         MissingInputError: if `weights` does not exist.
         UserError: if timm does not know the network, it lacks maps at strides 4, 8, 16, 32 or
-            cannot be recomputed block by block.
+            cannot be recomputed block by block, or the weights do not fit it.
     """
 
     def __init__(
@@ -57,12 +58,15 @@ class TimmFPN(nn.Module):
         if weights is not None and not weights.is_file():
             raise MissingInputError(f"backbone weights {weights} do not exist")
         options: Any = {"strict_img_size": False} if backbone.startswith("swin") else {}
+        overlay = None
+        if weights is not None:
+            overlay = {"state_dict": backbone_state(backbone, weights, **options)}
         body: Any = timm.create_model(
             backbone,
             features_only=True,
             out_indices=(-4, -3, -2, -1),
             pretrained=pretrained or weights is not None,
-            pretrained_cfg_overlay={"file": str(weights)} if weights else None,
+            pretrained_cfg_overlay=overlay,
             **options,
         )
         if body.feature_info.reduction() != STRIDES:

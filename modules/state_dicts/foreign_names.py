@@ -1,14 +1,13 @@
 """Weights under the names of other codes, and which tensor of ours each of them is."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from datamodules.files.errors import UserError
+from modules.state_dicts.prefixes import UndoneNames, refuse_foreign_names, undo_prefixes
 
 # Where a part network of ours keeps its backbone.
 BACKBONES = ("recogniser.network.", "segmenter.body.")
@@ -26,14 +25,14 @@ class FoundWeights:
         backbone: by the timm network's names; what is not known keeps its name.
         parts: all else, by the names of `PartNetwork`.
         normalisation: mean and std in [0, 1] pixel units, if the file holds them.
-        duplicates: names of tensors that the file holds twice.
+        notes: what was left out because another tensor of the file stands for it, a line each.
     """
 
     origin: Literal["ours", "released", "plain"]
     backbone: dict[str, Tensor] = field(default_factory=dict)
     parts: dict[str, Tensor] = field(default_factory=dict)
     normalisation: tuple[list[float], list[float]] | None = None
-    duplicates: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def find_weights(
@@ -50,19 +49,28 @@ def find_weights(
     Raises:
         UserError: if the file holds two different networks or no proper normalisation.
     """
-    plain = {name.replace("_orig_mod.", ""): value for name, value in state.items()}
-    ours = {name.removeprefix("network."): value for name, value in plain.items()}
-    prefix = next((p for p in BACKBONES if any(name.startswith(p) for name in ours)), None)
-    if prefix is not None:
-        found = FoundWeights("ours")
-        for name, value in ours.items():
+    names = [*dict.fromkeys((*backbone.state_dict(), *classifier_names(backbone)))]
+    undone = undo_prefixes(state, [place + n for place in BACKBONES for n in names], source)
+    if undone.known:
+        found = FoundWeights("ours", notes=_notes(undone))
+        prefix = next(p for p in BACKBONES if any(name.startswith(p) for name in undone.known))
+        for name, value in undone.tensors.items():
             place = found.backbone if name.startswith(prefix) else found.parts
             place[name.removeprefix(prefix)] = value
         return found
-    released = {name.removeprefix("module."): value for name, value in plain.items()}
-    if any(name.startswith("classifer.") for name in released):
-        return _released(released, classifier_names(backbone), levels)
-    return _plain(plain, backbone, source)
+    undone = undo_prefixes(state, [f"segmenter.{name}" for name in names], source)
+    if any(name.startswith("classifer.") for name in undone.others):
+        found = _released(undone.tensors, classifier_names(backbone), levels)
+        found.notes = _notes(undone)
+        return found
+    rest = dict(state)
+    normalisation = _take_normalisation(rest, names, source)
+    undone = undo_prefixes(rest, names, source)
+    config: Any = getattr(backbone, "pretrained_cfg", None) or {}
+    refuse_foreign_names(
+        undone, names, source, str(config.get("architecture") or type(backbone).__name__)
+    )
+    return FoundWeights("plain", undone.tensors, normalisation=normalisation, notes=_notes(undone))
 
 
 def classifier_names(backbone: nn.Module) -> list[str]:
@@ -104,31 +112,13 @@ def _released(state: dict[str, Tensor], classifier: list[str], levels: int) -> F
     return found
 
 
-def _plain(state: dict[str, Tensor], backbone: nn.Module, source: str) -> FoundWeights:
-    """Any classifier, below any prefix, once or twice, with or without normalisation."""
-    names = {*backbone.state_dict(), *classifier_names(backbone)}
-    found = FoundWeights("plain")
-    found.normalisation = _take_normalisation(state, names, source)
-    matches = {name: match for name in state if (match := _known_ending(name, names))}
-    counts = Counter(name.removesuffix(match) for name, match in matches.items())
-    prefix = max(counts, key=lambda p: (counts[p], -len(p), p), default="")
-    for name, value in state.items():
-        twin = state.get(prefix + matches.get(name, ""))
-        if name.startswith(prefix) and name.removeprefix(prefix) in names:
-            found.backbone[name.removeprefix(prefix)] = value
-        elif twin is not None:
-            if twin.shape != value.shape or not torch.equal(twin, value):
-                raise UserError(
-                    f"{source} holds two different networks ({name} is not {prefix}"
-                    f"{matches[name]}): save the state dict of one of them in a file of its own"
-                )
-            found.duplicates.append(name)
-        else:
-            found.backbone[name.removeprefix(prefix)] = value
-    return found
+def _notes(undone: UndoneNames) -> list[str]:
+    notes = [f"{len(undone.twice)} tensors are in the file twice"] * bool(undone.twice)
+    count = len(undone.superseded)
+    return notes + [f"{count} tensors are left out: the file holds their average"] * bool(count)
 
 
-def _known_ending(name: str, names: set[str]) -> str | None:
+def _known_ending(name: str, names: Collection[str]) -> str | None:
     """The longest ending of a dotted name that is one of `names`."""
     while name:
         if name in names:
@@ -138,7 +128,7 @@ def _known_ending(name: str, names: set[str]) -> str | None:
 
 
 def _take_normalisation(
-    state: dict[str, Tensor], names: set[str], source: str
+    state: dict[str, Tensor], names: Collection[str], source: str
 ) -> tuple[list[float], list[float]] | None:
     """Takes mean and std of an input normalisation out of a state dict."""
     found = []

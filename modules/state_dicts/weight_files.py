@@ -16,18 +16,23 @@ from torch import Tensor, nn
 
 from datamodules.files.errors import MissingInputError, UserError
 from modules.state_dicts.finite import require_finite
+from modules.state_dicts.prefixes import AVERAGES, refuse_foreign_names, undo_prefixes
 
-# Keys under which training codes keep their state dict, averaged weights first.
+# Keys under which training codes keep their state dict: averaged weights first, last the live ones
+# beside Lightning's averages, which are its `state_dict`.
 WRAPPINGS = (
-    "state_dict_ema",
-    "model_ema",
-    "ema_state_dict",
-    "ema",
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "net",
-    "network",
+    (*AVERAGES, "state_dict_ema", "ema_state_dict", "swa_state_dict", "params_ema"),
+    (
+        "state_dict",
+        "model_state_dict",
+        "model_state",
+        "model",
+        "module",
+        "net",
+        "network",
+        "params",
+    ),
+    ("current_model_state",),
 )
 
 _NUMPY_SCALAR = np.float64(0).__reduce__()[0]  # type: ignore[misc]
@@ -87,10 +92,40 @@ def read_state(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise _unreadable(path, error) from None
-    state = _state_dict(load_checkpoint(path))
+    return state_of(load_checkpoint(path), str(path))
+
+
+def state_of(content: Any, source: str) -> dict[str, Tensor]:
+    """The state dict in the content of a checkpoint, see `read_state`.
+
+    Args:
+        content: what a checkpoint file holds.
+        source: the file, for messages.
+
+    Raises:
+        UserError: if it holds no state dict, or two of equal rank that differ.
+    """
+    state = _state_dict(content, source)
     if state is None:
-        raise UserError(f"{path} holds no state dict: give a checkpoint or a weight file")
+        raise UserError(f"{source} holds no state dict: give a checkpoint or a weight file")
     return state
+
+
+def load_named(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Loads a state dict that must fit exactly once `undo_prefixes` has undone its prefixes.
+
+    Args:
+        network: network to fill.
+        state: its tensors by name.
+        source: what the tensors come from, for the message.
+
+    Raises:
+        UserError: as `load_strictly`, and where the file names its tensors otherwise.
+    """
+    names = list(network.state_dict())
+    undone = undo_prefixes(state, names, source)
+    refuse_foreign_names(undone, names, source, type(network).__name__)
+    load_strictly(network, undone.tensors, source)
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -127,17 +162,30 @@ def shortened(names: Sequence[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" * (len(names) > limit))
 
 
-def _state_dict(content: Any) -> dict[str, Tensor] | None:
+def _state_dict(content: Any, source: str) -> dict[str, Tensor] | None:
     if not isinstance(content, Mapping) or not content:
         return None
-    for key in WRAPPINGS:
-        if isinstance(content.get(key), Mapping):
-            state = _state_dict(content[key])
-            if state is not None:
-                return state
     if all(isinstance(value, Tensor) for value in content.values()):
         return {str(name): value for name, value in content.items()}
+    for keys in WRAPPINGS:
+        inner = {key: _state_dict(content.get(key), source) for key in keys}
+        found = [(key, state) for key, state in inner.items() if state is not None]
+        for key, state in found[1:]:
+            if not _equal(found[0][1], state):
+                raise UserError(
+                    f"{source} holds two state dicts that differ, {found[0][0]} and {key}: save "
+                    "the one that is meant in a file of its own"
+                )
+        if found:
+            return found[0][1]
     return None
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        value.shape == other[name].shape and torch.equal(value, other[name])
+        for name, value in one.items()
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

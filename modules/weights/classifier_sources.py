@@ -14,7 +14,8 @@ from datamodules.files.errors import UserError
 from modules.networks.normalisation import Normalised
 from modules.networks.part_network import BypassNetwork, PartNetwork
 from modules.networks.structures import NetworkSettings
-from modules.state_dicts.weight_files import load_checkpoint, load_strictly, read_state
+from modules.state_dicts.prefixes import undo_prefixes
+from modules.state_dicts.weight_files import load_checkpoint, load_named, read_state, state_of
 from modules.weights.classifier_folder import fingerprint, load_classifier
 from modules.weights.part_network_folder import DeployedPartNetwork, find_normalisation
 
@@ -22,6 +23,7 @@ from modules.weights.part_network_folder import DeployedPartNetwork, find_normal
 # module that takes pixels in [0, 1].
 ClassifierSource = Path | dict[str, Any] | nn.Module
 KEYS = ("class_path", "init_args", "weights", "mean", "std")
+HEAD = "bypass.heads.0.pointwise.weight"  # a network that was trained with parts has it
 
 
 def open_classifier(source: ClassifierSource) -> tuple[nn.Module, str, str]:
@@ -30,7 +32,7 @@ def open_classifier(source: ClassifierSource) -> tuple[nn.Module, str, str]:
     Args:
         source: a path as for `load_classifier`; a module; or a dict of `class_path` (any
             importable class or function that gives a module), its `init_args`, the file of its
-            `weights` (loaded strictly; the usual wrappings and a `module.` prefix are undone) and,
+            `weights` (loaded strictly; the usual wrappings and prefixes are undone) and,
             where it wants normalised images, their `mean` and `std` in [0, 1] pixel units.
 
     Returns:
@@ -74,8 +76,8 @@ def with_parts(source: ClassifierSource, classifier: nn.Module) -> PartNetwork:
     if not file.is_file() or file.suffix != ".ckpt" or not isinstance(classifier, Normalised):
         raise UserError(f"{source} keeps no bypass: give the run folder of a training with parts")
     checkpoint = load_checkpoint(file)
-    state = {name.removeprefix("network."): v for name, v in checkpoint["state_dict"].items()}
-    head = state.get("bypass.heads.0.pointwise.weight")
+    state = state_of(checkpoint, str(file))
+    head = undo_prefixes(state, [HEAD], str(file)).known.get(HEAD)
     if head is None:
         raise UserError(f"{file} was trained without part supervision")
     mask_classes = torch.ones(classifier.num_classes, head.shape[0], dtype=torch.bool)
@@ -84,7 +86,7 @@ def with_parts(source: ClassifierSource, classifier: nn.Module) -> PartNetwork:
     except (KeyError, TypeError) as error:
         raise UserError(f"{file} does not say what its network is made of ({error})") from None
     network = settings.build(mask_classes)
-    load_strictly(network, state, str(file))
+    load_named(network, state, str(file))
     find_normalisation(network).take(find_normalisation(classifier))
     deployed = classifier.network.state_dict()
     if not isinstance(network, BypassNetwork) or any(
@@ -112,8 +114,7 @@ def _by_class(source: dict[str, Any]) -> tuple[nn.Module, str, str]:
     digest = hashlib.sha256()
     if source.get("weights") is not None:
         file = Path(source["weights"])
-        state = {n.removeprefix("module."): v for n, v in read_state(file).items()}
-        load_strictly(made, state, str(file))
+        load_named(made, read_state(file), str(file))
         digest.update(file.read_bytes())
     description = {name: value for name, value in source.items() if name != "weights"}
     digest.update(json.dumps(description, sort_keys=True, default=str).encode())

@@ -55,8 +55,7 @@ def load_initial_weights(
     if isinstance(network, BypassNetwork) and network.bypass is not None:
         levels = network.num_supervised
     matched = find_weights(read_state(path), backbone, str(path), levels)
-    notes = [f"{len(matched.duplicates)} tensors are in the file twice"] * bool(matched.duplicates)
-    notes += _fit_counters(matched, backbone)
+    notes = matched.notes + _fit_counters(matched, backbone)
     notes += _fit_classifier(matched, backbone, fresh_classifier, str(path))
     notes += _fit_parts(matched, network, trust_part_order)
     prefix = backbone_prefix(network)
@@ -115,9 +114,14 @@ def _fit_classifier(
         f"{name} {_shape(matched.backbone, name)} instead of {_shape(own, name)}" for name in wanted
     )
     if not fresh_classifier:
+        what = "is of another number of classes"
+        if any(name not in matched.backbone for name in wanted):
+            what = "holds no whole classifier"
+        elif any(matched.backbone[n].shape[1:] != own[n].shape[1:] for n in wanted):
+            return []  # another architecture, which strict loading says
         raise UserError(
-            f"{source} is of another number of classes ({mismatch}): train_only_new, the epoch of "
-            "head alignment, starts with a fresh classifier"
+            f"{source} {what} ({mismatch}): train_only_new, the epoch of head alignment, starts "
+            "with a fresh classifier"
         )
     matched.backbone |= {name: own[name] for name in wanted}
     return [f"the classifier is fresh ({mismatch})"]

@@ -17,7 +17,7 @@ from modules.networks.normalisation import Normalise
 from modules.networks.part_network import PartNetwork
 from modules.networks.preprocessing import ImageFormat
 from modules.networks.structures import NetworkSettings
-from modules.state_dicts.weight_files import load_strictly
+from modules.state_dicts.weight_files import load_named, load_strictly
 
 DESCRIPTION = "part_network.json"
 
@@ -125,8 +125,7 @@ def load_part_network(
         deployed = _build(json.loads(path.read_text()))
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(f"{path} describes no part network ({error}): export it anew") from error
-    names = {name.removeprefix("network."): value for name, value in state.items()}
-    load_strictly(deployed.network, names, source)
+    load_named(deployed.network, state, source)
     return deployed.eval()
 
 

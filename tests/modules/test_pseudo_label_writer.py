@@ -144,6 +144,23 @@ def test_checkpoint_file_is_taken_too(run: Path) -> None:
         assert torch.equal(a, b)
 
 
+def test_prefixes_of_the_checkpoint_are_undone(run: Path, tmp_path: Path) -> None:
+    content = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    state = content["state_dict"]
+    content["state_dict"] = {f"module._orig_mod.{name}": value for name, value in state.items()}
+    torch.save(content, tmp_path / "compiled.ckpt")
+    for name, value in writer(tmp_path / "compiled.ckpt").network.state_dict().items():
+        assert value.equal(state[name])
+    content["state_dict"] = {name.replace("network", "detector"): v for name, v in state.items()}
+    torch.save(content, tmp_path / "renamed.ckpt")
+    with pytest.raises(ValueError, match=r"renamed.ckpt names its tensors otherwise than the segm"):
+        writer(tmp_path / "renamed.ckpt")
+    content["state_dict"] = dict(list(state.items())[1:])
+    torch.save(content, tmp_path / "cut.ckpt")
+    with pytest.raises(ValueError, match=r"cut.ckpt does not fit PartSegmenter; missing: netw"):
+        writer(tmp_path / "cut.ckpt")
+
+
 def test_refusals_are_one_line_with_the_mend(run: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere.*run make stage1-segmenter first"):
         writer(tmp_path / "nowhere")
