@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from modules.networks.preprocessing import ImageFormat
 from modules.networks.structures import build_network
 from modules.weights.classifier_folder import export_timm, load_classifier
 from modules.weights.classifier_sources import open_classifier
@@ -44,7 +45,7 @@ def described(path: Path) -> nn.Module:
         num_classes=4,
         mean=MEAN,
         std=STD,
-        image_size=32,
+        images=ImageFormat(32),
     )
     (path.parent / "config.json").write_text((path.parent / "export/config.json").read_text())
     return load_classifier(path)
