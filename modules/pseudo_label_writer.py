@@ -9,11 +9,14 @@ from lightning.pytorch import LightningModule
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.errors import UserError
 from modules.networks.flip_augmentation import merge_views
 from modules.part_segmenter import PartSegmenter
 from modules.state_dicts.prefixes import refuse_foreign_names, undo_prefixes
+from modules.state_dicts.run_checkpoints import best_checkpoint
 from modules.state_dicts.weight_files import load_strictly, state_of
+
+SEGMENTER_TARGET = "make stage1-segmenter"
 
 
 def find_checkpoint(segmenter: Path) -> Path:
@@ -22,10 +25,7 @@ def find_checkpoint(segmenter: Path) -> Path:
     Raises:
         MissingInputError: if there is none.
     """
-    path = segmenter if segmenter.is_file() else segmenter / "checkpoints" / "best.ckpt"
-    if not path.is_file():
-        raise MissingInputError(f"{path} does not exist: run make stage1-segmenter first")
-    return path
+    return segmenter if segmenter.is_file() else best_checkpoint(segmenter, SEGMENTER_TARGET)
 
 
 def load_segmenter(

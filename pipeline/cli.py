@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from datamodules.files.errors import MissingInputError, UserError
 from modules.state_dicts.finite import NotFiniteError
+from modules.state_dicts.run_checkpoints import best_checkpoint
 from pipeline import named_classes  # noqa: F401
 from pipeline.configs import resolve_configs
 from pipeline.labelling.progress import LabelProgressBar
@@ -85,6 +86,7 @@ class PipelineCLI(LightningCLI):
         config = self.config[self.subcommand]
         if self.stage.trains:
             _refuse_unsuited(config.trainer)
+        _require_checkpoint(config.ckpt_path)
         dry = bool(config.trainer.fast_dev_run)  # leaves a run as it is, and begins anew
         if self.subcommand == "fit" and config.ckpt_path is None and not dry:
             last = self.run_folder / "checkpoints" / "last.ckpt"
@@ -96,9 +98,7 @@ class PipelineCLI(LightningCLI):
         if self.again:  # what the run left is measured again, whatever the trainer's settings
             assert begun is not None
             if config.ckpt_path is None:
-                config.ckpt_path = str(self.run_folder / "checkpoints" / "best.ckpt")
-            if not Path(config.ckpt_path).is_file():
-                raise MissingInputError(f"{config.ckpt_path} does not exist: run fit first")
+                config.ckpt_path = str(best_checkpoint(self.run_folder, self.stage.target))
             plain = begun.config | {part: plain[part] for part in ("model", "data")}
         refuse_changed_config(self.run_folder, plain)
         if not self.stage.repeatable and not self.again and is_done(self.run_folder, plain):
@@ -159,6 +159,12 @@ def _refuse_unsuited(trainer: Any) -> None:
             f"trainer.precision={trainer.precision} keeps the weights themselves in low precision: "
             f"use {mixed}, or 32-true"
         )
+
+
+def _require_checkpoint(path: str | None) -> None:
+    """Refuses a checkpoint file that does not exist, which Lightning would seek late."""
+    if path and path not in ("best", "last", "hpc") and not Path(path).is_file():
+        raise MissingInputError(f"ckpt_path {path} does not exist: give another checkpoint file")
 
 
 def main(args: list[str]) -> PipelineCLI | None:

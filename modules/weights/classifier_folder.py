@@ -18,6 +18,7 @@ from modules.networks.part_network import PartNetwork
 from modules.networks.preprocessing import CROP, INTERPOLATION, ImageFormat, preprocessing_of
 from modules.networks.structures import NetworkSettings
 from modules.state_dicts.foreign_names import find_weights
+from modules.state_dicts.run_checkpoints import CHECKPOINTS
 from modules.state_dicts.weight_files import load_strictly, read_state
 from modules.weights.part_network_folder import (
     DESCRIPTION,
@@ -36,6 +37,8 @@ STRUCTURAL = (
     "fixed_input_size",
 )
 DESCRIPTIONS = ("config.json", DESCRIPTION)
+EXPORT = "export"  # folder of a run that holds what is deployed
+TARGET = "make stage3-mpm"
 
 
 def export_network(
@@ -203,13 +206,18 @@ def locate(model: Path) -> tuple[Path, Path]:
     Raises:
         MissingInputError: if one of them is missing; the message says what to do.
     """
-    remedy = "train one with `make stage3-mpm`, or set MODEL= to a run folder, timm folder or file"
+    remedy = f"train one with `{TARGET}`, or set MODEL= to a run folder, timm folder or file"
     if not model.exists():
         raise MissingInputError(f"model {model} does not exist: {remedy}")
-    places = [model.parent, model.parent.parent / "export"]
+    places = [model.parent, model.parent.parent / EXPORT]
     if model.is_dir():
-        places = [model / "export", model]
+        places = [model / EXPORT, model]
     described = [place for place in places if any((place / n).is_file() for n in DESCRIPTIONS)]
+    if not described and (model / CHECKPOINTS).is_dir():
+        raise MissingInputError(
+            f"model {model} is a run that has not written its {EXPORT}/ yet, which it does at its "
+            f"end: go on with {TARGET} until it is complete"
+        )
     if not described:
         looked = " or ".join(str(place / DESCRIPTIONS[0]) for place in places)
         raise MissingInputError(f"model {model} has no {looked}: {remedy}")

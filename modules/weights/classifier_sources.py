@@ -15,8 +15,9 @@ from modules.networks.normalisation import Normalised
 from modules.networks.part_network import BypassNetwork, PartNetwork
 from modules.networks.structures import NetworkSettings
 from modules.state_dicts.prefixes import undo_prefixes
+from modules.state_dicts.run_checkpoints import CHECKPOINTS, best_checkpoint
 from modules.state_dicts.weight_files import load_checkpoint, load_named, read_state, state_of
-from modules.weights.classifier_folder import fingerprint, load_classifier
+from modules.weights.classifier_folder import TARGET, fingerprint, load_classifier
 from modules.weights.part_network_folder import DeployedPartNetwork, find_normalisation
 
 # A path as for `load_classifier`; or `class_path`, `init_args`, `weights`, `mean`, `std`; or a
@@ -63,6 +64,7 @@ def with_parts(source: ClassifierSource, classifier: nn.Module) -> PartNetwork:
         classifier: what it gave back.
 
     Raises:
+        MissingInputError: if the run has no best checkpoint.
         UserError: if the model has no parts; the message says why.
     """
     if isinstance(classifier, PartNetwork):
@@ -72,7 +74,9 @@ def with_parts(source: ClassifierSource, classifier: nn.Module) -> PartNetwork:
     if not isinstance(source, str | Path):
         raise UserError("a model given by its class has no part branch that is known")
     path = Path(source)
-    file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    file = path
+    if (path / CHECKPOINTS).is_dir():
+        file = best_checkpoint(path, TARGET)
     if not file.is_file() or file.suffix != ".ckpt" or not isinstance(classifier, Normalised):
         raise UserError(f"{source} keeps no bypass: give the run folder of a training with parts")
     checkpoint = load_checkpoint(file)

@@ -11,6 +11,7 @@ from torch import nn
 from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.normalisation import Normalised
 from modules.networks.preprocessing import input_normalisation
+from modules.state_dicts.run_checkpoints import best_checkpoint
 from modules.weights.classifier_folder import load_classifier, locate
 
 
@@ -20,12 +21,13 @@ def checkpoint_of(weights: Path) -> Path:
     Raises:
         MissingInputError: if there is none.
     """
-    file = weights / "checkpoints" / "best.ckpt" if weights.is_dir() else weights
-    if not file.is_file():
+    if weights.is_dir():
+        return best_checkpoint(weights, "make downstream-detection")
+    if not weights.is_file():
         raise MissingInputError(
-            f"weights {file} do not exist: train a detector with `make downstream-detection`"
+            f"weights {weights} do not exist: train a detector with `make downstream-detection`"
         )
-    return file
+    return weights
 
 
 def open_backbone(

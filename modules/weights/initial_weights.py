@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from datamodules.files.errors import UserError
 from modules.networks.part_network import BypassNetwork, PartNetwork
 from modules.state_dicts.foreign_names import FoundWeights, classifier_names, find_weights
+from modules.state_dicts.run_checkpoints import CHECKPOINTS, best_checkpoint
 from modules.state_dicts.weight_files import load_strictly, read_state, shortened
-from modules.weights.classifier_folder import locate
+from modules.weights.classifier_folder import EXPORT, TARGET, locate
 from modules.weights.normalisation_records import recorded_normalisation
 from modules.weights.part_network_folder import find_normalisation
 
@@ -78,9 +79,9 @@ def backbone_prefix(network: PartNetwork) -> str:
 
 
 def _weight_file(weights: Path) -> Path:
-    best = weights / "checkpoints" / "best.ckpt"
-    if best.is_file():
-        return best
+    run = (weights / CHECKPOINTS).is_dir()
+    if run and ((weights / CHECKPOINTS / "best.ckpt").is_file() or not (weights / EXPORT).is_dir()):
+        return best_checkpoint(weights, TARGET)
     return locate(weights)[1] if weights.is_dir() else weights
 
 

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from datamodules.files.errors import UserError
 from modules.state_dicts.finite import largest, listed, named_tensors, not_finite, require_finite
 
-READ_EVERY = 50  # steps between two looks on a GPU, which waits for it then
+READ_EVERY = 50  # updates between two looks at a GPU, which is waited for then
 # Each step that a scaler skips halves its scale: so many in a row leave nothing of any scale.
 MOST_SKIPPED = 40
 LOSS, GRADIENT = "loss", "gradient"
@@ -42,7 +42,7 @@ class FiniteTraining(Callback):
     """Ends a training whose loss, gradient or weights are not finite, on all ranks alike.
 
     Loss and gradient are judged on their device at every update, and the verdicts are read every
-    `READ_EVERY` updates (on a CPU at each, before the weights change), before a validation, before
+    few updates (on a CPU at each, before the weights change), before a validation, before
     a checkpoint is written and at the end. So no checkpoint holds a state from after the first bad
     update, and such a run neither exports nor is complete. Where the module keeps `loss_terms`,
     the terms of its last loss by name, the message names the bad one.
@@ -53,11 +53,15 @@ class FiniteTraining(Callback):
 
     It must come after a callback that averages the weights, so that it sees the average, too.
 
+    Args:
+        read_every: updates between two looks; by default 1 on a CPU and `READ_EVERY` elsewhere.
+
     Attributes:
         skipped: updates that the scaler skipped, those before a resumption included.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, read_every: int | None = None) -> None:
+        self.read_every = read_every
         self.skipped = 0
         self._in_a_row = 0
         self._names: tuple[str, ...] = ()
@@ -84,7 +88,8 @@ class FiniteTraining(Callback):
         step = _step(trainer, optimizer, trainer.global_step + 1)
         self._finite.append((step, torch.cat([losses, gradient.to(losses.device)[None]])))
         self._losses = []
-        if losses.device.type == "cpu" or len(self._finite) >= READ_EVERY:
+        every = self.read_every or (1 if losses.device.type == "cpu" else READ_EVERY)
+        if len(self._finite) >= every:
             self._read(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
