@@ -128,3 +128,18 @@ def test_a_checkpoint_that_does_not_exist_is_refused_at_once(
     args = stage_args("stage3_mpm", shapes_root, finished_runs, "--ckpt_path=nowhere.ckpt")
     with pytest.raises(FileNotFoundError, match=r"ckpt_path nowhere\.ckpt does not exist"):
         main([*args, f"--trainer.default_root_dir={tmp_path}"])
+
+
+@pytest.mark.parametrize("stage", ["stage1_segmenter", "stage3_mpm"])
+def test_a_network_that_answers_nothing_finite_is_not_validated(
+    stage: str, finished_runs: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    """One update leaves weights that are finite, but too large for any answer."""
+    each_step = ("--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=1")
+    args = stage_args(stage, shapes_root, finished_runs, f"{LR}=1e36", *each_step)
+    with pytest.raises(
+        ValueError, match=r"diverged in step 1 .*the (detector's|logits).* are not finite; begin a"
+    ):
+        main([*args, f"--trainer.default_root_dir={tmp_path}"])
+    assert not (tmp_path / "checkpoints" / "best.ckpt").exists()
+    assert not (tmp_path / "metrics.json").exists()

@@ -41,6 +41,37 @@ def test_losses_reach_all_parameters_and_empty_targets_are_fine() -> None:
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
+@torch.no_grad()
+def test_images_without_any_proposal_have_no_detections() -> None:
+    model = network().eval()
+    model.rpn.min_size = 1e6  # smaller proposals are dropped
+    for detections in model.detect(images(), [None, ALLOWED]):
+        assert [len(image["labels"]) for image in detections] == [0, 0]
+        assert detections[0]["masks"].shape == (0, 64, 80)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        ("rpn.head.cls_logits", "region proposals"),
+        ("rpn.head.bbox_pred", "region proposals"),
+        ("roi_heads.box_predictor.cls_score", "class scores"),
+    ],
+)
+def test_outputs_that_are_not_finite_are_no_lack_of_detections(
+    layer: str, what: str, value: float
+) -> None:
+    model = network().eval()
+    model.get_submodule(layer).bias[1] = value
+    with pytest.raises(ValueError, match=rf"^the detector's {what} are not finite: use another"):
+        model.detect(images())
+    model.train()
+    losses = model(images(), [target((5, 5, 40, 40)), target()])  # here the losses say it
+    assert not torch.isfinite(torch.stack(list(losses.values()))).all()
+
+
 def torchvision_heads(model: PartMaskRCNN) -> RoIHeads:
     """Torchvision's own heads, which know no filter, with the same weights."""
     ours = model.roi_heads

@@ -1,6 +1,7 @@
 """Factors of the learning rate against the formulas of the recipes."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -54,3 +55,31 @@ def test_the_extent_is_not_asked_before_the_first_step() -> None:
     assert asked
     assert optimizer.param_groups[0]["lr"] == 1.0
     assert found["lr_scheduler"]["interval"] == "step"
+
+
+@pytest.mark.parametrize("rates", [(2.0, 2.0), (2.0, 0.5), (1e12, 1e-3), (0.0, 0.5)])
+def test_a_resumed_schedule_has_the_configured_rates(rates: tuple[float, float]) -> None:
+    """Also those before its next step, and exactly as they were where nothing was changed."""
+
+    def run(rate: float) -> tuple[torch.optim.Optimizer, Any]:
+        weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+        groups = [{"params": [weights[0]], "lr_scale": 0.3}, {"params": [weights[1]]}]
+        optimizer = torch.optim.SGD(groups, lr=rate)
+        found = scheduled(optimizer, Schedule(warmup_steps=3), lambda: (20, 1))
+        return optimizer, found["lr_scheduler"]["scheduler"]
+
+    old, new = (run(rate) for rate in rates)
+    uncut = run(rates[1])
+    for optimizer, scheduler in (old, uncut):
+        for _ in range(2):
+            optimizer.step()
+            scheduler.step()
+    new[0].load_state_dict(old[0].state_dict())
+    new[1].load_state_dict(old[1].state_dict())
+    for _ in range(8):
+        found, expected = ([g["lr"] for g in each[0].param_groups] for each in (new, uncut))
+        assert found == expected if rates[0] == rates[1] else found == pytest.approx(expected)
+        assert new[1].get_last_lr() == found
+        for optimizer, scheduler in (new, uncut):
+            optimizer.step()
+            scheduler.step()
