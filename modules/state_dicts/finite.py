@@ -28,16 +28,17 @@ class NotFiniteError(UserError):
         return ": ".join(self.args)
 
 
-def largest(tensors: Iterable[Tensor]) -> Tensor:
-    """Largest magnitude in some tensors, by fused kernels where the device has them.
+def all_finite(tensors: Iterable[Tensor]) -> Tensor:
+    """Whether all values of some tensors are finite, by few kernels and without waiting for them.
 
     Returns:
-        A scalar on their device, which is not waited for; finite just if all values are, and 0
-        where there are none.
+        A bool scalar on their device; True where there are no floats.
     """
-    # Not the 2-norm: the squares of large finite values overflow.
     floats = [x.detach() for x in tensors if x.numel() and x.is_floating_point()]
-    return get_total_norm(floats, torch.inf)
+    # Twenty times as fast as the exact way on a CPU, but squares of large finite values overflow.
+    if all(x.is_cpu for x in floats) and torch.isfinite(get_total_norm(floats, 2.0)):
+        return torch.tensor(True)
+    return torch.isfinite(get_total_norm(floats, torch.inf))
 
 
 def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
@@ -92,7 +93,7 @@ class FiniteOutputs:
         if module.training:
             return
         tensors = (tensor for _, tensor in named_tensors(outputs))
-        if not torch.isfinite(largest(tensors)):
+        if not all_finite(tensors):
             raise NotFiniteError(
                 f"{self.what} are not finite",
                 "use another checkpoint, or --trainer.precision=32-true",

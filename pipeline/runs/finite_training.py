@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from datamodules.files.errors import UserError
-from modules.state_dicts.finite import largest, listed, named_tensors, not_finite, require_finite
+from modules.state_dicts.finite import all_finite, listed, named_tensors, not_finite, require_finite
 
 READ_EVERY = 50  # updates between two looks at a GPU, which is waited for then
 # Each step that a scaler skips halves its scale: so many in a row leave nothing of any scale.
@@ -83,7 +83,7 @@ class FiniteTraining(Callback):
     ) -> None:
         """Judges the gradient, which all ranks share."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        gradient = largest(p.grad for p in parameters if p.grad is not None).isfinite()
+        gradient = all_finite(p.grad for p in parameters if p.grad is not None)
         losses = torch.stack(self._losses).all(0)
         step = _step(trainer, optimizer, trainer.global_step + 1)
         self._finite.append((step, torch.cat([losses, gradient.to(losses.device)[None]])))
@@ -192,7 +192,7 @@ class FiniteTraining(Callback):
 
     def _require_finite(self, trainer: Trainer, what: str, state: Mapping[str, Tensor]) -> None:
         """Refuses a state that is not finite on any rank, such as statistics of batch norms."""
-        names = [] if torch.isfinite(largest(state.values())) else not_finite(state)
+        names = [] if all_finite(state.values()) else not_finite(state)
         if not trainer.strategy.reduce_boolean_decision(not names):
             where = listed(names) or "another process"
             raise _diverged(trainer, None, f"a {what} is not finite ({where})")

@@ -12,7 +12,7 @@ from modules.attacks.threats import APGD, PGD, AutoAttack, Clean, Threat
 from modules.generalisation_evaluator import GeneralisationEvaluator
 from modules.pseudo_label_writer import load_segmenter
 from modules.robustness_evaluator import RobustnessEvaluator
-from modules.state_dicts.finite import require_finite
+from modules.state_dicts.finite import all_finite, require_finite
 from modules.state_dicts.weight_files import load_strictly
 from modules.weights.classifier_folder import load_classifier
 from tests.modules.tiny_classifier import export_tiny_classifier
@@ -31,6 +31,20 @@ def test_any_value_of_any_tensor_is_refused_by_name(value: float, place: int, na
     with pytest.raises(ValueError, match=rf"bad\.ckpt holds values that are not finite in {name}"):
         load_strictly(network, state, "bad.ckpt")
     assert all(torch.isfinite(p).all() for p in network.parameters())
+
+
+@settings(max_examples=60, deadline=None)
+@given(value=BAD, place=st.integers(0, 40), size=st.integers(1, 4), data=st.data())
+def test_one_value_among_many_tensors_is_found(
+    value: float, place: int, size: int, data: st.DataObject
+) -> None:
+    dtypes = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+    tensors = [torch.full((3, n + 1), 6e4, dtype=dtypes[n]) for n in range(size)]
+    tensors += [torch.empty(0), torch.tensor([3]), torch.full((2,), 1e38)]  # 1e76 were no float
+    assert all_finite(tensors)
+    victim = tensors[data.draw(st.integers(0, size - 1))].view(-1)
+    victim[place % len(victim)] = value
+    assert not all_finite(tensors)
 
 
 def test_counts_are_no_floats() -> None:
