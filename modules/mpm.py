@@ -33,7 +33,7 @@ from modules.optimisation.parameter_groups import parameter_groups, vectors
 from modules.optimisation.schedules import Schedule, scheduled
 from modules.state_dicts.finite import NotFiniteError, not_finite
 from modules.state_dicts.hyper_parameters import make_plain
-from modules.weights.classifier_folder import export_network
+from modules.weights.classifier_export import export_network
 from modules.weights.initial_weights import load_initial_weights
 from modules.weights.normalisation_records import RECORD, of_checkpoint
 from modules.weights.part_network_folder import find_normalisation
@@ -53,6 +53,8 @@ class MPM(LightningModule):
         network: structure, architecture and size of the network.
         weights: initial weights, a clean checkpoint of the same network, a run folder or what else
             `load_initial_weights` knows; None starts fresh.
+        fresh_classifier: where `weights` have none, or one for other classes, the classifier
+            starts anew; else that is an error.
         train_only_new: freeze what `weights` gave but the classifier, statistics still update: the
             epoch of head alignment of the authors' code.
         attack: attack of training and validation.
@@ -80,6 +82,7 @@ class MPM(LightningModule):
         object_parts: Tensor | None = None,
         network: NetworkSettings = NetworkSettings(),
         weights: Path | None = None,
+        fresh_classifier: bool = False,
         train_only_new: bool = False,
         attack: TrainingAttack = TrainingAttack(),
         objective: Literal["pgd", "trades"] = "pgd",
@@ -121,7 +124,7 @@ class MPM(LightningModule):
             load_initial_weights(
                 self.network,
                 weights,
-                fresh_classifier=train_only_new,
+                fresh_classifier=fresh_classifier or train_only_new,
                 keep_normalisation=network.mean is not None,
             )
         if train_only_new:

@@ -20,6 +20,7 @@ from modules.networks.segmenter_engines import segmenter_network
 from modules.optimisation.parameter_groups import layer_scales, parameter_groups, vectors
 from modules.optimisation.schedules import Schedule, scheduled
 from modules.state_dicts.hyper_parameters import make_plain
+from modules.weights.classifier_folder import weight_file
 
 UNFILTERED, FILTERED = "", "_filtered"
 
@@ -38,7 +39,8 @@ class PartSegmenter(LightningModule):
             the background. The command line fills it in from the data.
         backbone: name of a timm network with four stages (`features_only`).
         pretrained: start from timm's weights, which are downloaded.
-        weights: local file with the backbone's weights, used instead of a download.
+        weights: the backbone's weights, used instead of a download: a file, a timm folder, a run
+            folder of stage 3, or a word such as `efficientnet_lite0`, see `named_model`.
         engine: `torchvision`, or `detectron2` where that optional package is installed.
         detector: sizes of the detector.
         grad_checkpointing: recompute the backbone's blocks in the backward pass, less memory.
@@ -84,7 +86,7 @@ class PartSegmenter(LightningModule):
             self.object_parts.shape[1],
             detector,
             pretrained=pretrained,
-            weights=weights,
+            weights=None if weights is None else weight_file(weights),
             grad_checkpointing=grad_checkpointing,
         )
         self.loss_terms: dict[str, Tensor] = {}

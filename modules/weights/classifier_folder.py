@@ -1,140 +1,30 @@
-"""Trained classifiers on disk: export as a folder, strict loading, fingerprint."""
+"""Trained classifiers on disk: where they lie, strict loading, fingerprint."""
 
 import hashlib
 import json
-import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
-from timm.models import save_for_hf
-from torch import Tensor, nn
+from torch import nn
 
-from datamodules.files.atomic_files import folder_written_whole
 from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.normalisation import Normalise, Normalised
-from modules.networks.part_network import PartNetwork
 from modules.networks.preprocessing import CROP, INTERPOLATION, ImageFormat, preprocessing_of
-from modules.networks.structures import NetworkSettings
 from modules.state_dicts.foreign_names import find_weights
 from modules.state_dicts.run_checkpoints import CHECKPOINTS
 from modules.state_dicts.weight_files import load_strictly, read_state
+from modules.weights.named_models import named_model
 from modules.weights.part_network_folder import (
     DESCRIPTION,
     DeployedPartNetwork,
-    export_part_network,
     load_part_network,
 )
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-STRUCTURAL = (
-    "architecture",
-    "classifier",
-    "first_conv",
-    "input_size",
-    "pool_size",
-    "fixed_input_size",
-)
 DESCRIPTIONS = ("config.json", DESCRIPTION)
 EXPORT = "export"  # folder of a run that holds what is deployed
 TARGET = "make stage3-mpm"
-
-
-def export_network(
-    network: PartNetwork,
-    folder: Path,
-    settings: NetworkSettings,
-    mask_classes: Tensor,
-    images: ImageFormat,
-) -> None:
-    """Writes what is left of a trained network at inference: a timm folder where that describes it.
-
-    Args:
-        network: trained network.
-        folder: folder to write; an existing one is replaced as a whole.
-        settings: what it was built from.
-        mask_classes: bool `(num_objects, K + 1)`, which mask classes occur on which object.
-        images: that it was trained for.
-
-    Raises:
-        UserError: if `network` is not what the settings build.
-    """
-    recogniser = network.deployed()
-    if recogniser is None:
-        export_part_network(network, folder, settings, mask_classes, images)
-        return
-    mean, std = recogniser.normalise.values
-    export_timm(
-        recogniser.network,
-        folder,
-        architecture=settings.architecture,
-        model_args=settings.model_args or {},
-        num_classes=mask_classes.shape[0],
-        mean=mean,
-        std=std,
-        images=images,
-    )
-
-
-def export_timm(
-    network: nn.Module,
-    folder: Path,
-    *,
-    architecture: str,
-    model_args: Mapping[str, Any],
-    num_classes: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    images: ImageFormat,
-) -> None:
-    """Writes a plain timm network as a folder of `config.json` and `model.safetensors`.
-
-    `timm.create_model("local-dir:FOLDER", pretrained=True)` gives the same logits. The weights
-    go through a network built anew from the arguments, so a folder that is written can be read.
-    An existing folder is replaced as a whole.
-
-    Args:
-        network: timm network without normalisation, on any device, in any memory format.
-        folder: folder to write.
-        architecture: timm name of the network.
-        model_args: further JSON-able arguments of `timm.create_model`, such as `act_layer`.
-        num_classes: number of logits.
-        mean: mean of each channel, in [0, 1] pixel units.
-        std: standard deviation of each channel, in [0, 1] pixel units.
-        images: that the network was trained for.
-
-    Raises:
-        UserError: if `network` is not what the arguments build.
-    """
-    plain = timm.create_model(
-        architecture, pretrained=False, num_classes=num_classes, **dict(model_args)
-    )
-    # safetensors takes no channels-last tensors
-    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
-    load_strictly(plain, state, f"the network exported as {architecture}")
-    # of timm's configuration what speaks of the structure; the rest is of other weights
-    known: Any = plain.pretrained_cfg
-    plain.pretrained_cfg = {n: v for n, v in known.items() if n in STRUCTURAL}  # type: ignore[assignment]
-    size = [3, images.size, images.size]
-    preprocessing = {
-        "mean": list(mean),
-        "std": list(std),
-        "input_size": size,
-        "interpolation": images.interpolation,
-        "crop_pct": images.crop_pct,
-        "test_input_size": size,
-        "test_crop_pct": images.crop_pct,
-    }
-    with folder_written_whole(folder) as partial:
-        save_for_hf(
-            plain,
-            str(partial),
-            model_config={"pretrained_cfg": preprocessing},
-            model_args=dict(model_args),
-            safe_serialization=True,
-        )
-        shutil.copymode(partial / "config.json", partial / "model.safetensors")
 
 
 def load_classifier(model: Path) -> Normalised | DeployedPartNetwork:
@@ -142,8 +32,9 @@ def load_classifier(model: Path) -> Normalised | DeployedPartNetwork:
 
     Args:
         model: one of a run folder with `export/`, a timm folder (`config.json` and weights), a
-            folder of a part network (`part_network.json` and weights), or a checkpoint or weight
-            file that has such a description beside it or, as in a run folder, in `../export/`.
+            folder of a part network (`part_network.json` and weights), a checkpoint or weight
+            file that has such a description beside it or, as in a run folder, in `../export/`, or
+            a word, see `named_model`.
             Of the checkpoint of a plain network only the tensors of the network itself are
             taken, not those of a bypass that exists for training alone.
 
@@ -206,6 +97,7 @@ def locate(model: Path) -> tuple[Path, Path]:
     Raises:
         MissingInputError: if one of them is missing; the message says what to do.
     """
+    model = named_model(model)
     remedy = f"train one with `{TARGET}`, or set MODEL= to a run folder, timm folder or file"
     if not model.exists():
         raise MissingInputError(f"model {model} does not exist: {remedy}")
@@ -227,6 +119,12 @@ def locate(model: Path) -> tuple[Path, Path]:
     if weights is None:
         raise MissingInputError(f"{folder} has none of {', '.join(WEIGHT_FILES)}: {remedy}")
     return folder, weights
+
+
+def weight_file(weights: Path) -> Path:
+    """The weight file of a folder or word, see `locate`; a file as it is, whether there or not."""
+    weights = named_model(weights)
+    return locate(weights)[1] if weights.is_dir() else weights
 
 
 def fingerprint(model: Path) -> str:

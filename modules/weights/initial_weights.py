@@ -11,7 +11,7 @@ from modules.networks.part_network import BypassNetwork, PartNetwork
 from modules.state_dicts.foreign_names import FoundWeights, classifier_names, find_weights
 from modules.state_dicts.run_checkpoints import CHECKPOINTS, best_checkpoint
 from modules.state_dicts.weight_files import load_strictly, read_state, shortened
-from modules.weights.classifier_folder import EXPORT, TARGET, locate
+from modules.weights.classifier_folder import EXPORT, TARGET, weight_file
 from modules.weights.normalisation_records import recorded_normalisation
 from modules.weights.part_network_folder import find_normalisation
 
@@ -36,7 +36,7 @@ def load_initial_weights(
     Args:
         network: network to fill, on the CPU.
         weights: checkpoint or weight file, timm folder, or run folder, whose best checkpoint is
-            taken.
+            taken; or a word, see `named_model`.
         fresh_classifier: leave the classifier as it is where the file has none or one for another
             number of classes.
         trust_part_order: take the part layers of a released checkpoint, too: its part classes
@@ -50,7 +50,7 @@ def load_initial_weights(
         MissingInputError: if there are no such weights.
         UserError: if they are damaged or not those of the network.
     """
-    path = _weight_file(weights)
+    path = _best_or(weights)
     backbone = network.backbone()
     levels = 3
     if isinstance(network, BypassNetwork) and network.bypass is not None:
@@ -78,11 +78,11 @@ def backbone_prefix(network: PartNetwork) -> str:
     return next(f"{name}." for name, module in network.named_modules() if module is backbone)
 
 
-def _weight_file(weights: Path) -> Path:
+def _best_or(weights: Path) -> Path:
     run = (weights / CHECKPOINTS).is_dir()
     if run and ((weights / CHECKPOINTS / "best.ckpt").is_file() or not (weights / EXPORT).is_dir()):
         return best_checkpoint(weights, TARGET)
-    return locate(weights)[1] if weights.is_dir() else weights
+    return weight_file(weights)
 
 
 def _fit_counters(matched: FoundWeights, backbone: nn.Module) -> list[str]:
@@ -121,8 +121,8 @@ def _fit_classifier(
         elif any(matched.backbone[n].shape[1:] != own[n].shape[1:] for n in wanted):
             return []  # another architecture, which strict loading says
         raise UserError(
-            f"{source} {what} ({mismatch}): train_only_new, the epoch of head alignment, starts "
-            "with a fresh classifier"
+            f"{source} {what} ({mismatch}): --model.init_args.fresh_classifier=true starts with a "
+            "new one"
         )
     matched.backbone |= {name: own[name] for name in wanted}
     return [f"the classifier is fresh ({mismatch})"]

@@ -12,17 +12,18 @@ from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
 from modules.networks.normalisation import Normalised
 from modules.networks.preprocessing import ImageFormat
+from modules.weights.classifier_export import export_timm
 from modules.weights.classifier_folder import (
-    export_timm,
     fingerprint,
     image_format,
     load_classifier,
     locate,
 )
 from modules.weights.export_formats import INPUT, export_onnx, export_program
+from modules.weights.named_models import named_model
 from modules.weights.part_network_folder import DeployedPartNetwork, write_part_network
 from pipeline.export.import_checkpoint import ForeignModel, import_model
-from pipeline.export.model_card import CardContent, find_evaluation, model_card
+from pipeline.export.model_card import CardContent, find_evaluation, model_card, origin_of
 from pipeline.runs.manifest import MANIFEST, require_complete, sha256
 from pipeline.runs.refuse_mixing import refuse_mixing
 from pipeline.runs.stages import MPM
@@ -49,14 +50,14 @@ def export_model(
     Every file appears whole, and ONNX and `torch.export` only when their logits are the network's.
 
     Args:
-        model: as for `load_classifier`.
+        model: as for `load_classifier`, also a word.
         out: folder, new or with an earlier export of the same weights.
         formats: what to write; `timm` also is what the other programs of this project read,
             `part_network` takes its place for networks with parts at inference.
         evaluation: run folder of `make evaluate`; by default that of the run folder's name.
         title: name on the card, by default that of the model's folder.
         dataset: name of the data set of the evaluation.
-        license: licence of the weights, for the card.
+        license: licence of the weights, for the card; by default that of imported weights.
 
     Returns:
         The model card.
@@ -66,6 +67,7 @@ def export_model(
         UserError: if the folder holds anything else, the model is not complete, its structure
             has no such format, or a package is missing.
     """
+    given, model = model, named_model(model)
     if (model / MANIFEST).is_file():
         require_complete(model, MPM.target)
     classifier = load_classifier(model)
@@ -78,7 +80,7 @@ def export_model(
     if wrong := {"timm", "part_network"}.intersection(formats) - {own}:
         raise UserError(f"{model} has no {wrong.pop()} form: use --format {own}")
     run = _run_folder(model.resolve())
-    title = title or (run.name if model.is_dir() else model.stem)
+    title = title or (given.name if model != given else run.name if model.is_dir() else model.stem)
     evaluation = find_evaluation(evaluation, run, model)
     out.mkdir(parents=True, exist_ok=True)
     images = image_format(classifier)
@@ -104,7 +106,7 @@ def export_model(
         files=files,
         evaluation=evaluation,
         dataset=dataset or ("imagenet-1k" if classifier.num_classes == 1000 else "custom"),
-        license=license,
+        license=license or origin_of(run).get("license") or None,
     )
     card = out / "README.md"
     write_text(card, model_card(content))
@@ -175,7 +177,7 @@ def main(
     the authors of PartImageNet++ released; the folder then serves `make evaluate MODEL=FOLDER`.
 
     Args:
-        model: run or timm folder, or a file.
+        model: run or timm folder, a file, or a word such as efficientnet_lite0.
         out: folder to make or to add to.
         format: what to write, by default the weights.
         evaluation: run folder of its evaluation.

@@ -9,12 +9,11 @@ import torch
 from datamodules.files.json_files import write_json
 from modules.networks.preprocessing import other_tags, preprocessing_of
 from modules.networks.structures import NetworkSettings
-from modules.weights.classifier_folder import export_network
+from modules.weights.classifier_export import export_network
 from modules.weights.initial_weights import load_initial_weights
+from modules.weights.named_models import ORIGIN
 from modules.weights.part_network_folder import find_normalisation
 from pipeline.runs.manifest import sha256
-
-ORIGIN = "import.json"
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.files.errors import MissingInputError, UserError
 from modules.weights.classifier_folder import fingerprint
+from modules.weights.named_models import ORIGIN
 from pipeline.drawing.markdown_table import markdown_table
 from pipeline.evaluation.summaries import RobustnessSummary, ThreatRow
-from pipeline.export.import_checkpoint import ORIGIN
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.metrics import Metrics
 from pipeline.runs.stages import EVALUATION
 
+TRAINED = ("adversarial-robustness", "part-supervision")
 USAGE = {
     "config.json": (
         "timm, whose input is normalised (mean and std are in `config.json`)",
@@ -90,7 +91,7 @@ def model_card(content: CardContent) -> str:
         license=content.license,
         library_name="timm" if "config.json" in content.files else "pytorch",
         pipeline_tag="image-classification",
-        tags=["image-classification", "adversarial-robustness", "part-supervision"],
+        tags=["image-classification", *(TRAINED if _config(content.run) else ())],
         model_name=content.title,
         eval_results=results or None,
     )
@@ -145,20 +146,32 @@ def _usage(files: Mapping[str, str]) -> list[str]:
     return ["## Use", *(f"With {what}:\n\n```python\n{code}\n```" for what, code in known)]
 
 
+def origin_of(run: Path) -> dict[str, Any]:
+    """What is known of imported weights; empty for those trained here."""
+    file = run / ORIGIN
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
 def _origin(run: Path) -> list[str]:
     """Where imported weights come from."""
-    if not (run / ORIGIN).is_file():
+    origin = origin_of(run)
+    if not origin:
         return []
-    origin = json.loads((run / ORIGIN).read_text())
     notes = "".join(f"\n- {note}" for note in origin["notes"])
     return ["## Origin", f"Imported from `{origin['file']}`, SHA-256 `{origin['sha256']}`.", notes]
 
 
+def _config(run: Path) -> dict[str, Any]:
+    """The configuration of a run; empty for weights that were not trained here."""
+    file = run / "config.yaml"
+    return yaml.safe_load(file.read_text()) if file.is_file() else {}
+
+
 def _training(run: Path) -> list[str]:
     """Data and recipe of a run folder, and what it was made with."""
-    if not (run / "config.yaml").is_file():
+    config = _config(run)
+    if not config:
         return []
-    config = yaml.safe_load((run / "config.yaml").read_text())
     sections = ["## Data"]
     if (run / "vocabulary.json").is_file():
         vocabulary = json.loads((run / "vocabulary.json").read_text())

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from modules.downstream_detector import DownstreamDetector
 from modules.networks.preprocessing import ImageFormat
 from modules.optimisation.schedules import Schedule
-from modules.weights.classifier_folder import export_timm
+from modules.weights.classifier_export import export_timm
 from tests.modules.tiny_detector import MODEL_ARGS, tiny_batch, tiny_detector
 
 EPS, RATE, CLIP = 4 / 255, 0.01, 0.5

@@ -6,7 +6,7 @@ import timm
 import torch
 
 from modules.networks.preprocessing import ImageFormat
-from modules.weights.classifier_folder import export_timm
+from modules.weights.classifier_export import export_timm
 
 MODEL_ARGS = {"channels": [8, 8, 16, 16]}
 

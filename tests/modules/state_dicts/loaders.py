@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from modules.networks.preprocessing import ImageFormat
 from modules.networks.structures import build_network
-from modules.weights.classifier_folder import export_timm, load_classifier
+from modules.weights.classifier_export import export_timm
+from modules.weights.classifier_folder import load_classifier
 from modules.weights.classifier_sources import open_classifier
 from modules.weights.initial_weights import load_initial_weights
 from tests.modules.weights.released_networks import trained

@@ -7,7 +7,8 @@ from torch import nn
 
 from modules.networks.preprocessing import ImageFormat
 from modules.networks.structures import NetworkSettings, Structure
-from modules.weights.classifier_folder import export_timm, fingerprint, load_classifier
+from modules.weights.classifier_export import export_timm
+from modules.weights.classifier_folder import fingerprint, load_classifier
 from modules.weights.part_network_folder import export_part_network
 from tests.modules.weights.released_networks import trained
 

@@ -14,7 +14,7 @@ from modules.mpm import MPM
 from modules.networks.part_network import PartNetwork
 from modules.networks.preprocessing import ImageFormat
 from modules.networks.structures import NetworkSettings, Structure, build_network
-from modules.weights.classifier_folder import export_timm
+from modules.weights.classifier_export import export_timm
 from modules.weights.initial_weights import load_initial_weights
 from modules.weights.part_network_folder import find_normalisation
 from tests.modules.weights.released_networks import trained
@@ -139,7 +139,7 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
 def test_old_file_of_another_number_of_classes(tmp_path: Path) -> None:
     source, network = plain(classes=7), build()
     torch.save(source.state_dict(), tmp_path / "clean.pt")
-    with pytest.raises(ValueError, match=r"fc.weight \(7, 16\) instead of \(4, 16\).*train_only"):
+    with pytest.raises(ValueError, match=r"fc.weight \(7, 16\) instead of \(4, 16\).*fresh_class"):
         load_initial_weights(network, tmp_path / "clean.pt")
     before = network.backbone().fc.weight.clone()
     notes = load_initial_weights(network, tmp_path / "clean.pt", fresh_classifier=True)

@@ -6,7 +6,8 @@ import timm
 import torch
 
 from modules.networks.preprocessing import ImageFormat
-from modules.weights.classifier_folder import export_timm, load_classifier
+from modules.weights.classifier_export import export_timm
+from modules.weights.classifier_folder import load_classifier
 from pipeline.cli import main
 from pipeline.runs.manifest import Manifest
 from tests.datamodules.tiny_coco import write_coco
