@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -15,6 +16,7 @@ from datamodules.evaluation.attack_units import AttackUnit, StoppingRule
 from datamodules.evaluation.class_subsets import find_subset
 from datamodules.evaluation.evaluation_sets import group_tensor
 from datamodules.files.errors import MissingInputError, UserError
+from datamodules.images.image_files import read_image
 from datamodules.images.image_lists import balanced_order, format_image_list, read_image_list
 from datamodules.images.imagenet_folder import list_images, list_objects, require_class_folders
 from datamodules.masks.part_labels import ImageParts
@@ -164,6 +166,15 @@ class RobustnessDataModule(LightningDataModule):
     def subset_lines(self) -> str:
         """The images that are evaluated, in order, as a `list_file`."""
         return format_image_list([(key, self._classes[key]) for key, _ in self.subset])
+
+    def first_images(self, number: int = 4) -> Tensor:
+        """The first images of the list as the attacks get them: uint8 `(number or fewer, 3, S, S)`.
+
+        Raises:
+            UserError: if one of them cannot be read.
+        """
+        files = [self.split / key for key, _ in self.image_list[:number]]
+        return torch.stack([to_pixels(read_image(f), self.resize, self.image_size) for f in files])
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The units of this process that have no record yet."""

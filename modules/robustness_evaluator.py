@@ -1,5 +1,6 @@
 """Evaluation of a trained classifier under threat models."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from datamodules.files.errors import UserError
 from modules.attacks.gradient_paths import judgment_blocks
+from modules.attacks.library_warnings import library_warnings
+from modules.attacks.probe import probe_classifier
 from modules.attacks.threats import Threat
 from modules.attacks.traced_autoattack import STANDING, WRONG_BEFORE
 from modules.networks.class_groups import ClassGroups
@@ -108,6 +111,25 @@ class RobustnessEvaluator(LightningModule):
         """Logits `(B, num_classes)`, or of the groups, of images `(B, 3, H, W)` in [0, 1]."""
         return self.network(images)
 
+    def probe(self, images: Tensor, threats: Sequence[str]) -> list[str]:
+        """Refuses a model whose figures would be wrong before it is attacked.
+
+        Args:
+            images: a few, uint8 `(B, 3, H, W)`.
+            threats: names of those by which it will be attacked.
+
+        Returns:
+            What makes the figures doubtful, one line each.
+
+        Raises:
+            UserError: see `probe_classifier`.
+        """
+        whole = self.network.network if isinstance(self.network, ClassGroups) else self.network
+        number = self.num_objects if self.groups is None else len(self.groups)
+        attacks = {name: self.threats[name] for name in threats}
+        pixels = images.to(self.device).float() / 255
+        return probe_classifier(whole, pixels, self.model_name, number, attacks)
+
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Attacks one unit.
 
@@ -120,7 +142,8 @@ class RobustnessEvaluator(LightningModule):
             On the CPU, for each image: `clean_prediction`, `adversarial_prediction`, `robust`
             (right both before and under attack), `broken_by` (a list, see `Outcome`), the
             distances `linf`, `l2` and `l1` of the adversarial image in [0, 1] pixel units, and
-            `adversarial (B, 3, H, W)` in [0, 1]. With `part_map` also `clean_parts` and
+            `adversarial (B, 3, H, W)` in [0, 1]; and of the unit `warnings`, a list of what the
+            attack library warned of. With `part_map` also `clean_parts` and
             `adversarial_parts (B, h, w)`, part ids at the finest level, if the model has parts.
             Nothing without images.
 
@@ -137,7 +160,8 @@ class RobustnessEvaluator(LightningModule):
             self._check_classes(logits.shape[1])
         clean_prediction = logits.argmax(1)
         attacked = self.part_network() if threat.needs_parts else self.network
-        found = threat.outcome(attacked, images, labels, batch["attack_seed"])
+        with library_warnings() as said:
+            found = threat.outcome(attacked, images, labels, batch["attack_seed"])
         adversarial, adversarial_prediction = found.images, found.predictions
         if adversarial_prediction is None:
             with torch.no_grad():
@@ -163,7 +187,8 @@ class RobustnessEvaluator(LightningModule):
             STANDING if stands else name if was_right else WRONG_BEFORE
             for name, stands, was_right in zip(names, robust.tolist(), right.tolist(), strict=True)
         ]
-        return {name: value.cpu() for name, value in outcome.items()} | {"broken_by": broken_by}
+        lists = {"broken_by": broken_by, "warnings": said}
+        return {name: value.cpu() for name, value in outcome.items()} | lists
 
     @torch.no_grad()
     def _part_ids(self, images: Tensor) -> Tensor:

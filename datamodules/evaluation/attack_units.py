@@ -1,5 +1,6 @@
 """Units of work of the attack evaluation: what they are, whether they are done, when to stop."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ RECORD_SCHEMA = pa.schema(
         ("l1", pa.float32()),
     ]
 )
+
+WARNINGS = "warnings"  # entry of a record's metadata: JSON list of what the attack warned of
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ class AttackUnit:
     def is_done(self, root: Path) -> bool:
         """Whether there is a readable record of exactly these images."""
         return self.outcomes(root) is not None
+
+    def warnings(self, root: Path) -> list[str]:
+        """What the attack library warned of, as the record of the unit says."""
+        metadata = pq.read_schema(self.record(root)).metadata or {}
+        return list(json.loads(metadata.get(WARNINGS.encode(), b"[]")))
 
 
 class StoppingRule:

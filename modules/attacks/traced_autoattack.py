@@ -64,6 +64,12 @@ class TracedAutoAttack(pyautoattack.AutoAttack):
             targeted.n_target_classes = min(targeted.n_target_classes, num_classes - 1)
         names = self.attacks_to_run or []
         self.attacks_to_run = [n for n in names if num_classes >= MIN_CLASSES.get(n, 2)]
+        for name in names:
+            if name not in self.attacks_to_run:
+                self.logger.warning(
+                    f"{name} is left out, as its loss needs {MIN_CLASSES[name]} classes or more: "
+                    "the result is not that of the whole AutoAttack"
+                )
         for attack in (self.apgd, self.apgd_targeted, self.fab, self.square):
             attack.perturb = partial(self._perturb, attack.perturb)
         self._labels: list[Tensor] = []

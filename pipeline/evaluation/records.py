@@ -121,15 +121,22 @@ class EvaluationRecords(Callback, ABC, Generic[Evaluator, Data]):
 
 
 def write_record(
-    path: Path, batch: Mapping[str, Any], outputs: Mapping[str, Any], schema: pa.Schema
+    path: Path,
+    batch: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    schema: pa.Schema,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes the record of one unit whole: keys and labels of the batch, the rest of `outputs`."""
+    """Writes the record of one unit whole: keys and labels of the batch, the rest of `outputs`.
+
+    `metadata` goes with the file, for what is said of the unit as a whole.
+    """
     columns = {"key": batch["key"], "label": batch["label"].cpu().numpy()}
     names = [name for name in schema.names if name not in columns]
     columns |= {name: np.asarray(outputs[name]) for name in names}
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial:
-        pq.write_table(pa.table(columns, schema=schema), partial)
+        pq.write_table(pa.table(columns, schema=schema.with_metadata(metadata)), partial)
 
 
 def await_records(trainer: Trainer, all_written: Callable[[], bool]) -> None:

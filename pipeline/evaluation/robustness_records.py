@@ -1,5 +1,6 @@
 """Outcomes of the robustness evaluation: per-image records as they come, then a summary."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from datamodules.evaluation.attack_units import RECORD_SCHEMA, AttackUnit
+from datamodules.evaluation.attack_units import RECORD_SCHEMA, WARNINGS, AttackUnit
 from datamodules.files.atomic_files import write_text, written_whole
 from datamodules.files.errors import UserError
 from datamodules.robustness import RobustnessDataModule
 from modules.robustness_evaluator import RobustnessEvaluator
+from pipeline.evaluation.doubts import ProbedDoubts
 from pipeline.evaluation.part_iou import write_part_counts
 from pipeline.evaluation.records import EvaluationRecords, accuracy_line, write_record
 from pipeline.evaluation.robustness_summary import summarise
@@ -32,6 +34,7 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
 
     def __init__(self, num_examples: int = 8) -> None:
         self.num_examples = num_examples
+        self._said: list[str] = []
 
     def settings(self, module: RobustnessEvaluator, data: RobustnessDataModule) -> dict[str, Any]:
         """Model, images and the threats that are to be measured.
@@ -63,6 +66,20 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             write_text(Path(trainer.default_root_dir) / "subset.txt", data.subset_lines())
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at the model before it is attacked; every process that has units does the same.
+
+        Raises:
+            UserError: if its figures would be wrong, see `probe_classifier`.
+        """
+        module, data = self.parts(trainer, pl_module)
+        with trainer.precision_plugin.test_step_context():
+            self._said = module.probe(data.first_images(), list(data.images))
+        for line in self._said:
+            rank_zero_info(line)
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            ProbedDoubts.add(Path(trainer.default_root_dir), self._said)
+
     def on_test_batch_end(
         self,
         trainer: Trainer,
@@ -93,7 +110,8 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
             examples = _examples(batch, outputs, self.num_examples)
             objects = np.array(data.answers)
             _write_npz(folder / "examples.npz", {**examples, "objects": objects})
-        write_record(unit.record(root), batch, outputs, RECORD_SCHEMA)
+        said = {WARNINGS: json.dumps(outputs["warnings"])} if outputs["warnings"] else None
+        write_record(unit.record(root), batch, outputs, RECORD_SCHEMA, said)
 
     def sum_up(self, root: Path, module: RobustnessEvaluator, data: RobustnessDataModule) -> None:
         """Writes `summary.json` and `examples.npz`."""
@@ -101,7 +119,8 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
         for row in summary.threats:
             rank_zero_info(accuracy_line(row))
         for line in summary.warnings:
-            rank_zero_info(line)
+            if line not in self._said:  # at the start
+                rank_zero_info(line)
         under_attack = [name for name in data.images if module.threats[name].norm is not None]
         if under_attack:
             # attacks stop at the first success, all but PGD return robust images unchanged

@@ -12,6 +12,7 @@ from datamodules.evaluation.attack_units import AttackUnit, wilson_interval
 from datamodules.robustness import RobustnessDataModule
 from modules.attacks.threats import Threat
 from modules.robustness_evaluator import RobustnessEvaluator
+from pipeline.evaluation.doubts import ProbedDoubts, attack_warnings
 from pipeline.evaluation.part_iou import part_scores
 from pipeline.evaluation.summaries import (
     AttackedImages,
@@ -63,7 +64,11 @@ def summarise(
         images=len(data.subset),
         per_class=[min(labels.values()), max(labels.values())],
     )
-    warnings = masking_warnings(module.threats, tables)
+    warnings = [
+        *ProbedDoubts.lines_of(root),
+        *attack_warnings(root, units),
+        *masking_warnings(module.threats, tables),
+    ]
     parts = _parts(root, module, data, units)
     return RobustnessSummary(module.model_name, rows, images, warnings, parts)
 
