@@ -20,7 +20,7 @@ from modules.networks.images import as_float
 from modules.optimisation.parameter_groups import norm_parameters, parameter_groups
 from modules.optimisation.schedules import Schedule, scheduled
 from modules.state_dicts.finite import require_finite
-from modules.state_dicts.weight_files import load_checkpoint, load_strictly
+from modules.state_dicts.weight_files import load_checkpoint, load_named, state_of
 from modules.weights.detector_sources import checkpoint_of, open_backbone
 
 CLEAN, FIGURES = "clean", ("AP", "AP50")
@@ -111,7 +111,7 @@ class DownstreamDetector(LightningModule):
             std=self.description["std"],
         )
         if checkpoint is not None:
-            load_strictly(self, checkpoint["state_dict"], str(weights))
+            load_named(self, state_of(checkpoint, str(weights)), str(weights))
         self.loss_terms: dict[str, torch.Tensor] = {}
         self.replays = replays
         self.eps = float(eps)

@@ -13,9 +13,13 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from modules.mpm import MPM
+from modules.networks.normalisation import Normalised
+from modules.networks.structures import NetworkSettings
 from modules.state_dicts.prefixes import AVERAGES, HOLDERS, WRAPPERS, undo_prefixes
 from modules.state_dicts.weight_files import WRAPPINGS, load_named, state_of
-from tests.modules.state_dicts.loaders import LOADERS, MEAN, STD, plain, prefixed
+from tests.modules.state_dicts.loaders import LOADERS, MEAN, STD, TINY, plain, prefixed
+from tests.modules.weights.released_networks import trained
 
 
 def compiled(network: nn.Module) -> nn.Module:
@@ -72,9 +76,9 @@ def test_logits_are_those_of_the_saved_network(
     network = plain()
     torch.save(LAYOUTS[layout](network), tmp_path / "net.pt")
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    normalised = (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     with torch.no_grad():
-        assert torch.equal(load(tmp_path / "net.pt")(images), network(normalised))
+        wanted = Normalised(network, MEAN, STD)(images)
+        assert torch.equal(load(tmp_path / "net.pt")(images), wanted)
 
 
 class Module(LightningModule):
@@ -119,26 +123,69 @@ WORDS = st.lists(st.sampled_from([*WRAPPERS, *HOLDERS]), max_size=5)
 KEYS = st.lists(st.sampled_from([key for keys in WRAPPINGS for key in keys]), max_size=3)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(WORDS, WORDS, KEYS, st.sampled_from(["", "first", "last"]), st.booleans())
-def test_any_nesting(
-    words: list[str], around: list[str], keys: list[str], counter: str, live: bool
-) -> None:
-    torch.manual_seed(0)
-    source = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
-    content: dict[str, Any] = prefixed(".".join([*words, ""]), source)
-    if live and any(word in AVERAGES for word in words):  # as it was before averaging
-        content |= {f"live.{name}": value + 1 for name, value in source.state_dict().items()}
+@st.composite
+def nested(draw: st.DrawFn, network: nn.Module) -> Any:
+    """What some training code could have saved of a network."""
+    words, around = draw(WORDS), draw(WORDS)
+    content: dict[str, Any] = prefixed(".".join([*words, ""]), network)
+    if any(word in AVERAGES for word in words) and draw(st.booleans()):
+        live = network.state_dict()  # as it was before averaging
+        content |= {f"live.{name}": value + 1 for name, value in live.items()}
+    counter = draw(st.sampled_from(["", "n_averaged", "step"]))
     if counter:
-        count = {"n_averaged": torch.tensor(5)}
-        content = count | content if counter == "first" else content | count
+        count = {counter: torch.tensor(5)}
+        content = count | content if draw(st.booleans()) else content | count
     content = {".".join([*around, name]): value for name, value in content.items()}
-    for key in keys:
+    for key in draw(KEYS):
         content = {"epoch": 3, key: content}
+    return content
+
+
+SMALL = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
+SOURCE = plain()
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(nested(SMALL))
+def test_any_nesting(content: Any) -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
     load_named(network, state_of(content, "net.pt"), "net.pt")
     inputs = torch.rand(5, 3)
-    assert torch.equal(network(inputs), source(inputs))
+    assert torch.equal(network(inputs), SMALL(inputs))
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(nested(SOURCE))
+def test_any_nesting_through_all_loaders(
+    tmp_path_factory: pytest.TempPathFactory, content: Any
+) -> None:
+    path = tmp_path_factory.mktemp("nested") / "net.pt"
+    torch.save(content, path)
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        wanted = Normalised(SOURCE, MEAN, STD)(images)
+        assert all(torch.equal(load(path)(images), wanted) for load in LOADERS)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda m: m.state_dict(),
+        lambda m: AveragedModel(m).state_dict(),
+        lambda m: prefixed("module._orig_mod.", m),
+        lambda m: {n: v + 1 for n, v in m.state_dict().items()} | prefixed("ema_model.", m),
+    ],
+)
+def test_a_network_of_ours_comes_with_its_parts(
+    wrap: Callable[[nn.Module], Any], tmp_path: Path
+) -> None:
+    settings = NetworkSettings("bypass", "resnet18", TINY, image_size=32)
+    first = MPM(torch.ones(4, 6, dtype=torch.bool), settings)
+    trained(first)
+    torch.save({"state_dict": wrap(first)}, tmp_path / "mpm.ckpt")
+    second = MPM(torch.ones(4, 6, dtype=torch.bool), settings, weights=tmp_path / "mpm.ckpt")
+    for name, value in second.state_dict().items():
+        assert value.equal(first.state_dict()[name]), name
 
 
 OWN = {"weight": torch.ones(2), "model.weight": torch.zeros(2), "module.bias": torch.ones(1)}
