@@ -25,6 +25,8 @@ class SwappedGradient(nn.Module):
         super().__init__()
         self.network = network
         self.soft = soft
+        # torchattacks puts back the mode that it finds here, in the network below, too
+        self.train(network.training)
 
     def forward(self, images: Tensor) -> Tensor:
         """Values of `network(images)`, `(B, num_classes)`; gradient of `soft(images)`."""
@@ -79,6 +81,28 @@ def gradient_path(network: nn.Module, path: GradientPath) -> Iterator[nn.Module]
                 f"{type(network).__name__} has no judgment block: set the threat's through: forward"
             )
         yield SwappedGradient(network, partial(_straight_through, network, blocks))
+
+
+@contextmanager
+def mode_kept(network: nn.Module, attack: str) -> Iterator[None]:
+    """Refuses an attack that leaves a network in another mode than it found it in.
+
+    Batch norm in training mode would judge all images that follow by their batches.
+
+    Args:
+        network: what is attacked within.
+        attack: name of the attack, for the message.
+
+    Raises:
+        UserError: if one of the network's modules went from eval to train or back.
+    """
+    modes = [module.training for module in network.modules()]
+    yield
+    if [module.training for module in network.modules()] != modes:
+        raise UserError(
+            f"attack {attack} leaves {type(network).__name__} in another mode (train, eval) than "
+            "it found it in, so all that follows would be wrong: let it put the mode back"
+        )
 
 
 def judgment_blocks(network: nn.Module) -> list[Any]:

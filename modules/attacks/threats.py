@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datamodules.files.errors import UserError
 from modules.attacks.balls import Norm
-from modules.attacks.gradient_paths import GradientPath, gradient_path
+from modules.attacks.gradient_paths import GradientPath, gradient_path, mode_kept
 from modules.attacks.pixel_units import PixelDistance
 from modules.attacks.traced_autoattack import Outcome, TracedAutoAttack
 
@@ -59,7 +59,7 @@ class Threat(ABC):
             seed: seed of the attack.
 
         Raises:
-            UserError: if the network has no such gradient path.
+            UserError: if the network has no such gradient path or is left in another mode.
         """
         devices = [images.device] if images.device.type == "cuda" else []
         # the attacks reshape with view(), so channels-last images will not do
@@ -68,6 +68,7 @@ class Threat(ABC):
             torch.inference_mode(False),
             torch.enable_grad(),
             torch.random.fork_rng(devices=devices),
+            mode_kept(network, str(self.settings["attack"])),
             gradient_path(network, self.through) as attacked,
         ):
             torch.manual_seed(seed)

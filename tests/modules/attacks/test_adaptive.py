@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
 from modules.attacks.adaptive import PartPGD
 from modules.attacks.gradient_paths import gradient_path
 from modules.attacks.threats import APGD, PGD, Threat
@@ -67,6 +70,30 @@ def test_attacks_on_the_evidence_fool_the_true_forward(threat: Threat) -> None:
     network = make_network("judgment")
     images, labels = make_chunk(network)
     assert (network(threat(network, images, labels, 3)).argmax(1) == labels).sum() <= 2
+
+
+@pytest.mark.parametrize("path", ["surrogate", "straight_through"])
+def test_attacks_through_another_path_leave_the_network_in_eval_mode(path: str) -> None:
+    """Else all images after the first attack are judged with the statistics of their batch."""
+    network = make_network("judgment")
+    images, labels = make_chunk(network)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    for threat in (PGD(EPS, 1, EPS, through=path), APGD(EPS, steps=2, through=path)):  # type: ignore[arg-type]
+        threat(network, images, labels, 3)
+        assert not any(module.training for module in network.modules())
+        network(images)
+        assert all(value.equal(state[name]) for name, value in network.state_dict().items())
+
+
+def test_an_attack_that_leaves_another_mode_is_refused() -> None:
+    class Careless(PGD):
+        def perturb(self, network: nn.Module, images: Tensor, *rest: Any) -> Tensor:
+            network.train()
+            return images
+
+    network = make_network("bypass")
+    with pytest.raises(UserError, match="attack Careless leaves BypassNetwork in another mode"):
+        Careless(EPS, 1, EPS)(network, *make_chunk(network), 3)
 
 
 def test_networks_without_parts_are_refused() -> None:
