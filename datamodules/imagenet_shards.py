@@ -21,22 +21,12 @@ from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
 from datamodules.images.image_files import read_image
 from datamodules.images.imagenet_folder import list_images
+from datamodules.labels.label_set import provenance_hash, shard_path
 from datamodules.labels.pseudo_labels import PROVENANCE, SCHEMA, opened_shard
 from datamodules.labels.shard_claims import ShardClaims
 
 # A batch before it is decoded: shard, position of its first image in it, keys and labels.
 BatchIndex = tuple[int, int, list[str], list[int]]
-
-
-def shard_path(run: Path, shard: int) -> Path:
-    """Where a stage 2 run folder keeps a shard: `labels/<shard>.parquet`."""
-    return run / "labels" / f"{shard:05d}.parquet"
-
-
-def provenance_hash(run: Path) -> str:
-    """Hash of `labels/_shards.json`, which says what a run's labels were made from, or nothing."""
-    path = run / "labels" / "_shards.json"
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def shard_is_complete(path: Path, keys: pa.Array, source: str) -> bool:

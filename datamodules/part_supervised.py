@@ -1,6 +1,5 @@
 """Stage 3 data: image crops with the part labels of their supervised cells."""
 
-import hashlib
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,18 +22,19 @@ from datamodules.annotations.pinpp import read_annotations
 from datamodules.files.errors import UserError
 from datamodules.images.device_augmentation import augment
 from datamodules.images.image_crops import Resampling
-from datamodules.images.imagenet_folder import list_images, require_class_folders
+from datamodules.images.imagenet_folder import list_images
 from datamodules.images.recognition import RecognitionImages, balanced_positions
 from datamodules.images.resized_store import ResizedStore
 from datamodules.images.sampling import EpochSampler
 from datamodules.labels.composite_store import (
-    FORMAT,
     CompositeStore,
     composite_batch,
+    store_name,
     write_batches,
 )
+from datamodules.labels.label_set import checked_shards, provenance_hash
 from datamodules.labels.part_crops import PartSupervisedImages
-from datamodules.labels.pseudo_labels import check_keys, label_files, read_columns, read_shard
+from datamodules.labels.pseudo_labels import finished_shards, read_shard
 from datamodules.masks.part_labels import ImageParts
 
 
@@ -70,7 +70,7 @@ class PartSupervisedDataModule(LightningDataModule):
 
     Raises:
         UserError: if the label stride does not divide the image size, or a weight, a
-            probability or the jitter is out of range, or `val/` has no class folders.
+            probability or the jitter is out of range.
     """
 
     def __init__(
@@ -120,7 +120,6 @@ class PartSupervisedDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.vocabulary = PartVocabulary.from_pinpp(pinpp, imagenet)
-        require_class_folders(imagenet / "val")
 
     @property
     def object_parts(self) -> Tensor:
@@ -130,32 +129,33 @@ class PartSupervisedDataModule(LightningDataModule):
     @cached_property
     def composites(self) -> Path:
         """File of the composite labels, named after all that it derives from."""
-        state = f"{FORMAT} {self.vocabulary.content_hash} {self.score_threshold}"
-        digest = hashlib.sha256(state.encode())
-        sources = [*self.labels.glob("labels/[!.]*.parquet"), *self.pinpp.glob("json/[!.]*.json")]
-        for file in sorted(sources):
-            status = file.stat()
-            digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())
-        return self.labels / "composite" / f"{digest.hexdigest()[:16]}.arrow"
+        labels = f"{self.score_threshold} {provenance_hash(self.labels)}"
+        images = (key for key, _ in list_images(self.imagenet / "train"))
+        files = *finished_shards(self.labels), *sorted(self.pinpp.glob("json/[!.]*.json"))
+        name = store_name(chain((self.vocabulary.content_hash, labels), images), files)
+        return self.labels / "composite" / name
 
     def prepare_data(self) -> None:
-        """Derives the composites from pseudo labels and annotations once per node."""
+        """Derives the composites from pseudo labels and annotations once per node.
+
+        Other images, labels or annotations make other composites.
+
+        Raises:
+            UserError: if the labels are not one label set of these images (`checked_shards`).
+        """
         if self.composites.is_file():
             return
-        files = label_files(self.labels)
         human = {
             row.key: row
             for row in read_annotations(self.pinpp, self.vocabulary, self.imagenet / "train")
         }
-        labelled = [read_columns(file, "key")["key"].to_pylist() for file in files]
         images = {key for key, _ in list_images(self.imagenet / "train")}
-        check_keys(dict(zip(files, labelled, strict=True)), images)
-        if missing := human.keys() - set(chain.from_iterable(labelled)):
-            raise UserError(
-                f"{self.labels} has no row for {min(missing)} and {len(missing) - 1} more "
-                "annotated images: the image list has changed, run make stage2-pseudolabels again"
-            )
-        annotated = [{key: human[key] for key in keys if key in human} for keys in labelled]
+        shards = checked_shards(self.labels, self.vocabulary.objects, images)
+        files = list(shards)
+        annotated = [
+            {key: human[key] for key in table["key"].to_pylist() if key in human}
+            for table in shards.values()
+        ]
         derive = partial(
             _composites_of,
             score_threshold=self.score_threshold,

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
-from datamodules.evaluation.attack_batches import Interpolation, UnitDataset
+from datamodules.evaluation.attack_batches import Interpolation, UnitDataset, to_pixels
 from datamodules.evaluation.attack_units import AttackUnit, StoppingRule
 from datamodules.evaluation.class_subsets import find_subset
 from datamodules.evaluation.evaluation_sets import group_tensor
@@ -174,7 +174,8 @@ class RobustnessDataModule(LightningDataModule):
             UserError: if one of them cannot be read.
         """
         files = [self.split / key for key, _ in self.image_list[:number]]
-        return torch.stack([to_pixels(read_image(f), self.resize, self.image_size) for f in files])
+        shape = self.resize, self.image_size, self.interpolation
+        return torch.stack([to_pixels(read_image(file), *shape) for file in files])
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The units of this process that have no record yet."""

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
-from datamodules.labels.pseudo_labels import read_labels
+from datamodules.labels.label_set import read_labels
 from datamodules.part_shapes.part_shapes import render_part_shapes
 from pipeline.evaluation.summaries import RobustnessSummary
 from pipeline.labelling.quality import FilterGain, pseudo_label_miou
@@ -104,7 +104,9 @@ class Demo:
         vocabulary = PartVocabulary.from_pinpp(self.shapes / "pinpp", self.shapes / "imagenet")
         truth = read_annotations(self.shapes / "truth", vocabulary)
         filtered, unfiltered = (
-            pseudo_label_miou(read_labels(self.runs / run), truth, vocabulary.inclusions)
+            pseudo_label_miou(
+                read_labels(self.runs / run, vocabulary.objects), truth, vocabulary.inclusions
+            )
             for run in (LABELS.name, UNFILTERED)
         )
         FilterGain(filtered, unfiltered).write(self.runs / LABELS.name)

@@ -7,6 +7,7 @@ ids, and for each run the position of its part among them and its length.
 """
 
 import bisect
+import hashlib
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
@@ -39,6 +40,22 @@ SCHEMA = pa.schema(
     ],
     metadata={"composite_format": str(FORMAT)},
 )
+
+
+def store_name(facts: Iterable[str], files: Iterable[Path]) -> str:
+    """Name of the store that derives from these facts and files: others have another.
+
+    Args:
+        facts: all that decides the composites besides the files, such as the list of images.
+        files: what they are read from; name, size and time stand for the content.
+    """
+    digest = hashlib.sha256(f"{FORMAT}\n".encode())
+    for file in files:
+        status = file.stat()
+        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    for fact in facts:
+        digest.update(f"{fact}\n".encode())
+    return f"{digest.hexdigest()[:16]}.arrow"
 
 
 def pack_runs(runs: LabelRuns) -> bytes:

@@ -118,7 +118,8 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
             expected = resized_size(*labels, side)
         if found != expected:
             remedy = (
-                "run make stage2-pseudolabels for these images"
+                "restore the image, or delete the labels' run folder and run make "
+                "stage2-pseudolabels again"
                 if side is None
                 else "delete it and run python -m pipeline resize_images again"
             )

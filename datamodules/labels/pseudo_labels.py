@@ -1,7 +1,7 @@
 """Pseudo labels on disk: Parquet, one row an image, its instances nested."""
 
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,9 @@ FORMAT_VERSION = 1
 # Where a shard's metadata has the version of its format and the hash of what it was made from.
 FORMAT, PROVENANCE = b"partrobust.labels_format", b"partrobust.made_of"
 ROWS_AT_ONCE = 4096
+# A complete stage does nothing when it is called again, unless a shard that it wrote is gone.
+AGAIN = "run the command that made the labels (make stage2-pseudolabels) again"
+MAKE_ANEW = f"delete it and {AGAIN}, which makes what is missing"
 
 SCHEMA = pa.schema(
     [
@@ -165,7 +168,7 @@ def opened_shard(file: Path) -> Iterator[pq.ParquetFile]:
     Raises:
         UserError: if the shard is damaged or of another format version; the message names it.
     """
-    remedy = "delete it and run make stage2-pseudolabels again"
+    remedy = MAKE_ANEW
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as shard:
             version = (shard.schema_arrow.metadata or {}).get(FORMAT, b"1").decode()
@@ -180,47 +183,3 @@ def opened_shard(file: Path) -> Iterator[pq.ParquetFile]:
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         line = str(error).splitlines()[0] if str(error) else repr(error)
         raise UserError(f"{file} is damaged ({line}): {remedy}") from None
-
-
-def shard_objects(file: Path) -> set[int]:
-    """Labels of the object categories that a shard holds images of.
-
-    Raises:
-        UserError: if the shard is damaged; the message names it.
-    """
-    return set(read_columns(file, "label")["label"].unique().to_pylist())
-
-
-def check_keys(keys: Mapping[Path, Sequence[str]], images: Container[str]) -> None:
-    """Refuses shards that repeat an image or hold rows of images that there are not.
-
-    Args:
-        keys: keys of the rows of every shard.
-        images: keys of the images that may be labelled.
-
-    Raises:
-        UserError: naming the files and the image.
-    """
-    remedy = "remove the file that does not belong there, or run make stage2-pseudolabels again"
-    shard_of: dict[str, Path] = {}
-    for file, rows in keys.items():
-        for key in rows:
-            if key in shard_of:
-                raise UserError(f"{key} has a row in {shard_of[key]} and one in {file}: {remedy}")
-            if key not in images:
-                raise UserError(f"{file} has a row for {key}, which is no training image: {remedy}")
-            shard_of[key] = file
-
-
-def read_labels(folder: Path) -> list[ImageParts]:
-    """All labels of a stage 2 run folder, sorted by key.
-
-    Args:
-        folder: run folder that holds `labels/*.parquet`.
-
-    Raises:
-        MissingInputError: if there are no labels.
-        UserError: if a shard is damaged; the message names it.
-    """
-    rows = [row for file in label_files(folder) for row in read_shard(file)]
-    return sorted(rows, key=lambda row: row.key)

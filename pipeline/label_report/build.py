@@ -83,7 +83,7 @@ def build_label_report(
                 f"{unfiltered} has another part vocabulary than {labels}: compare runs of the "
                 "same annotations"
             )
-    shards = {title: shards_of(folder) for title, folder in folders.items()}
+    shards = {title: shards_of(folder, vocabulary) for title, folder in folders.items()}
     out.mkdir(parents=True, exist_ok=True)
     runs: list[Measured] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
-from datamodules.labels.pseudo_labels import from_table, label_batches, label_files, opened_shard
+from datamodules.labels.label_set import checked_shards
+from datamodules.labels.pseudo_labels import from_table, label_batches
 from datamodules.masks.part_labels import ImageParts
 from pipeline.label_report.compare import LabelComparison
 
@@ -61,19 +62,15 @@ class LabelTotals:
         return cls(images, labelled, errors, instances, at)
 
 
-def shards_of(run: Path) -> tuple[list[Path], int]:
+def shards_of(run: Path, vocabulary: PartVocabulary) -> tuple[list[Path], int]:
     """The shards of a run and their number of rows.
 
     Raises:
-        MissingInputError: if there are none.
-        UserError: if one is damaged.
+        MissingInputError: if there are none, or one is missing.
+        UserError: if they are not one sound label set, see `checked_shards`.
     """
-    files = label_files(run)
-    rows = 0
-    for file in files:
-        with opened_shard(file) as shard:
-            rows += shard.metadata.num_rows
-    return files, rows
+    shards = checked_shards(run, vocabulary.objects)
+    return list(shards), sum(map(len, shards.values()))
 
 
 def scan_labels(
@@ -86,7 +83,7 @@ def scan_labels(
     """Counts all rows and compares those that people annotated.
 
     Args:
-        files: shards.
+        files: shards, as `shards_of` found them sound.
         truth: human annotations by key; only these rows are decoded.
         comparison: takes the annotated rows.
         listing: when given, every image without labels is written to it, one a line:
@@ -97,7 +94,7 @@ def scan_labels(
         The counts.
 
     Raises:
-        UserError: if a shard is damaged, of another vocabulary, or repeats an annotated image.
+        UserError: if a shard is damaged or of another vocabulary.
     """
     vocabulary, thresholds = comparison.vocabulary, comparison.thresholds
     totals = LabelTotals.of(vocabulary, thresholds)
@@ -106,8 +103,6 @@ def scan_labels(
         for table in label_batches(file, ROWS):
             _count(table, file, comparison, totals, listing)
             for row in from_table(table.filter(pc.is_in(table["key"], value_set=keys))):
-                if row.key in totals.seen:
-                    raise UserError(f"{file}: {row.key} has a second row: remove one of them")
                 totals.seen.add(row.key)
                 problem = comparison.add(row, truth[row.key], shard)
                 if problem and not row.error:

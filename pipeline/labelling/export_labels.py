@@ -15,8 +15,9 @@ from datamodules.files.atomic_files import folder_written_whole, write_text
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.labels.coco import relations, to_coco
+from datamodules.labels.label_set import checked_shards
 from datamodules.labels.png import png_path, write_png
-from datamodules.labels.pseudo_labels import label_files, read_shard, shard_objects
+from datamodules.labels.pseudo_labels import read_shard
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from pipeline.runs.manifest import Manifest, require_complete, sha256
@@ -96,8 +97,8 @@ def export_labels(
     for row in read_annotations(pinpp, vocabulary) if pinpp else ():
         human[row.label][row.key] = row
     shards: dict[int, list[Path]] = defaultdict(list)
-    for file in label_files(labels):
-        for label in shard_objects(file):
+    for file, rows in checked_shards(labels, vocabulary.objects).items():
+        for label in rows["label"].unique().to_pylist():
             shards[label].append(file)
     record, remedy = out / "export.json", f"give another --out, or delete {out}"
     origin = _provenance(labels, layout, pinpp, min_score)

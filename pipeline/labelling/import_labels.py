@@ -7,7 +7,8 @@ from pathlib import Path
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import MissingInputError, UserError
-from datamodules.imagenet_shards import ImageNetShardsDataModule, provenance_hash, shard_path
+from datamodules.imagenet_shards import ImageNetShardsDataModule
+from datamodules.labels.label_set import provenance_hash, shard_path
 from datamodules.labels.png import png_path
 from pipeline.labelling.export_labels import Format
 from pipeline.labelling.imported_shards import HINT, ShardImport, import_shard

@@ -8,6 +8,7 @@ from typing import Any
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
+from datamodules.labels.label_set import RECORD, refuse_strays
 from pipeline.runs.refuse_mixing import refuse_mixing
 
 
@@ -63,10 +64,12 @@ class LabelOrigin:
             run: stage 2 run folder.
 
         Raises:
-            UserError: if the folder's labels were made another way.
+            UserError: if the folder's labels were made another way, or it holds other Parquet
+                files than its shards.
         """
-        record = run / "labels" / "_shards.json"
+        record = run / "labels" / RECORD
         remedy = f"give the new run another NAME=, or delete {record.parent}"
         origin = refuse_mixing(record, asdict(self), remedy, record.parent.glob("[!.]*.parquet"))
+        refuse_strays(run, self.images, self.shard_size)
         if not record.is_file():  # its hash is in every shard
             write_json(record, origin)

@@ -12,7 +12,7 @@ from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import read_json, write_json
-from datamodules.labels.pseudo_labels import read_labels
+from datamodules.labels.label_set import read_labels
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from modules.metrics.part_iou import iou_by_part, pixel_counts
@@ -125,7 +125,7 @@ def label_quality(
         UserError: if they do not fit each other.
     """
     vocabulary = PartVocabulary.load(run / "vocabulary.json")
-    rows = read_labels(run)
+    rows = read_labels(run, vocabulary.objects)
     annotations = read_annotations(truth, vocabulary, imagenet / "train" if imagenet else None)
     return {
         "miou": pseudo_label_miou(rows, annotations, vocabulary.inclusions, min_score),

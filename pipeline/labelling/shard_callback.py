@@ -16,7 +16,8 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.files.errors import UserError
-from datamodules.imagenet_shards import ImageNetShardsDataModule, provenance_hash
+from datamodules.imagenet_shards import ImageNetShardsDataModule
+from datamodules.labels.label_set import provenance_hash
 from datamodules.labels.shard_claims import ShardClaims, cannot_write
 from modules.pseudo_label_writer import PseudoLabelWriter
 from pipeline.labelling.progress import LabelMeter, LabelProgressBar

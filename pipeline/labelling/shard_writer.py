@@ -8,7 +8,7 @@ from threading import BoundedSemaphore, Lock
 from typing import Any
 
 from datamodules.files.errors import UserError
-from datamodules.imagenet_shards import shard_path
+from datamodules.labels.label_set import shard_path
 from datamodules.labels.pseudo_labels import write_labels
 from datamodules.labels.shard_claims import cannot_write
 from datamodules.masks.part_labels import ImageParts, PartInstance
@@ -28,7 +28,7 @@ def write_shard(path: Path, rows: Sequence[ImageParts], source: str = "") -> Non
     Args:
         path: the shard's file; its folder is made if it is missing.
         rows: labels of its images, in order.
-        source: `imagenet_shards.provenance_hash` of the run, kept in the file.
+        source: `label_set.provenance_hash` of the run, kept in the file.
 
     Raises:
         UserError: if the file cannot be written; nothing of it stays then.
@@ -48,7 +48,7 @@ class ShardWriter:
 
     Args:
         run: stage 2 run folder.
-        source: `imagenet_shards.provenance_hash` of the run.
+        source: `label_set.provenance_hash` of the run.
         threads: number of background threads.
         pending: bound of the batches that are waiting or being encoded.
         max_error_share: a shard with a larger share of error rows is not written.

@@ -13,11 +13,10 @@ from PIL import Image
 from datamodules.imagenet_shards import (
     PROVENANCE,
     ImageNetShardsDataModule,
-    provenance_hash,
     shard_is_complete,
-    shard_path,
 )
 from datamodules.images.imagenet_folder import list_images
+from datamodules.labels.label_set import provenance_hash, shard_path
 from datamodules.labels.pseudo_labels import to_table
 from datamodules.masks.part_labels import ImageParts, PartInstance
 

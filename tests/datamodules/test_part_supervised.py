@@ -141,24 +141,47 @@ def test_crops_stay_inside_and_cover_their_share() -> None:
         assert min(h, w) > 0
 
 
-def test_annotated_image_without_a_row_is_named(
+def test_training_images_without_a_row_are_refused(
     shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
 ) -> None:
-    with pytest.raises(ValueError, match=r"no row for .*run make stage2-pseudolabels again"):
-        data(shapes_root, tmp_path, truth[1:])
+    message = rf"no row for {truth[0].key} and 1 more.*delete .*labels and run .*stage2"
+    with pytest.raises(ValueError, match=message):
+        data(shapes_root, tmp_path, truth[2:])
 
 
-def test_repeated_and_foreign_rows_are_refused_naming_files(
+def test_repeated_foreign_and_mislabelled_rows_are_refused_naming_files(
     shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
 ) -> None:
     (tmp_path / "labels").mkdir()
     other = tmp_path / "labels/00000 copy.parquet"
     pq.write_table(to_table(truth[:8]), other)
-    with pytest.raises(ValueError, match=r"has a row in .*00000.* and one in .*00000.*: remove"):
+    with pytest.raises(ValueError, match=r"has a row in .*00000.* and one in .*00000.*: delete"):
         data(shapes_root, tmp_path, truth)
     pq.write_table(to_table([replace(truth[0], key="nothing/0.png")]), other)
     with pytest.raises(ValueError, match=r"00000 copy.parquet has a row for nothing/0.png, which"):
         data(shapes_root, tmp_path, truth)
+    other.unlink()
+    wrong = [replace(truth[0], label=2), *truth[1:]]
+    with pytest.raises(ValueError, match=rf"00000.parquet gives {truth[0].key} label 2, .* has 0"):
+        data(shapes_root, tmp_path, wrong)
+
+
+def test_composites_are_derived_anew_when_images_or_labels_change(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    root = Path(shutil.copytree(shapes_root, tmp_path / "data"))
+    run = tmp_path / "run"
+    first = data(root, run, truth).composites
+    assert data(root, run, truth[::-1]).composites != first
+    new = root / "imagenet/train" / Path(truth[0].key).with_name("zz_new.jpg")
+    shutil.copy(root / "imagenet/train" / truth[0].key, new)
+    with pytest.raises(ValueError, match=r"no row for .*zz_new.jpg and 0 more training images"):
+        data(root, run, truth)
+    row = replace(truth[0], key=f"{new.parent.name}/{new.name}")
+    assert len(data(root, run, [*truth, row]).train_set) == len(truth) + 1
+    new.unlink()
+    with pytest.raises(ValueError, match=r"00000.parquet has a row for .*zz_new.jpg, which is no"):
+        data(root, run, [*truth, row])
 
 
 def test_labels_weigh_by_who_made_them(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.labels.pseudo_labels import read_labels
+from datamodules.labels.label_set import read_labels
 from pipeline.cli import main
 from tests.pipeline.commands import run, stage_args
 
@@ -136,3 +136,23 @@ def test_corrupt_annotated_jpeg_is_one_line(data: Path, tmp_path: Path) -> None:
     assert code == 1
     assert "cannot be decoded" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_lost_shard_is_named_and_the_advice_brings_it_back(
+    damage: str, data: Path, finished_runs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_runs / "stage1_segmenter", tmp_path / "stage1_segmenter")
+    main(stage_args("stage2_pseudolabels", data, tmp_path))
+    run = tmp_path / "stage2_pseudolabels"
+    shard = run / "labels/00000.parquet"
+    whole = shard.read_bytes()
+    message = r"00000.parquet is missing.*: run the command .*make stage2-pseudolabels"
+    if damage == "truncated":
+        shard.write_bytes(whole[:-40])
+        message = r"00000.parquet is damaged.*: delete it and run .*make stage2-pseudolabels"
+    with pytest.raises(ValueError, match=message):
+        read_labels(run)
+    shard.unlink(missing_ok=True)
+    main(stage_args("stage2_pseudolabels", data, tmp_path))
+    assert shard.read_bytes() == whole

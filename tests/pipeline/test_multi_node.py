@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from datamodules.images.imagenet_folder import list_images
-from datamodules.labels.pseudo_labels import read_labels
+from datamodules.labels.label_set import read_labels
 from pipeline.runs.stages import STAGES
 from tests.pipeline.commands import PROJECT, stage_args, start_python
 

@@ -13,7 +13,7 @@ import timm
 import torch
 
 from datamodules.images.imagenet_folder import list_images
-from datamodules.labels.pseudo_labels import read_labels
+from datamodules.labels.label_set import read_labels
 from modules.mpm import MPM
 from modules.networks.structures import NetworkSettings
 from modules.state_dicts.weight_files import read_state

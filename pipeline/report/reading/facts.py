@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import yaml
 
 from datamodules.files.errors import UserError
+from datamodules.labels.label_set import checked_shards
 from datamodules.labels.pseudo_labels import finished_shards, read_columns
 from pipeline.labelling.quality import FilterGain
 from pipeline.runs.manifest import Manifest
@@ -128,8 +129,10 @@ def label_facts(run: Path) -> LabelFacts | None:
     """Counts the labels of a stage 2 run folder without decoding a mask; None without shards.
 
     Raises:
-        UserError: If a shard is damaged.
+        UserError: If a shard is damaged, or a complete run's are not one sound label set.
     """
+    if (manifest := Manifest.find(run)) and manifest.is_complete:
+        checked_shards(run)
     images = labelled = errors = empty = instances = 0
     files = finished_shards(run)
     for file in files:

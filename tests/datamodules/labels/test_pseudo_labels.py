@@ -5,14 +5,13 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
+from datamodules.labels.label_set import read_labels
 from datamodules.labels.pseudo_labels import (
     FORMAT,
     PROVENANCE,
     from_table,
     read_columns,
-    read_labels,
     read_shard,
-    shard_objects,
     to_table,
     write_labels,
 )
@@ -70,6 +69,6 @@ def test_labels_of_another_format_version_are_refused(
 ) -> None:
     path = tmp_path / "later.parquet"
     pq.write_table(to_table(rows).replace_schema_metadata({FORMAT: b"2"}), path)
-    for read in (read_shard, shard_objects, lambda file: read_columns(file, "key")):
+    for read in (read_shard, lambda file: read_columns(file, "key")):
         with pytest.raises(ValueError, match=r"later\.parquet has label format 2.* reads format 1"):
             read(path)

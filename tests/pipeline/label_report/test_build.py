@@ -164,7 +164,7 @@ def test_totals_over_many_batches_equal_plain_counting(tmp_path: Path) -> None:
     for number, (start, end) in enumerate(((0, 1200), (1200, 1300))):
         table = to_table([]).from_pylist(rows[start:end], schema=schema)
         pq.write_table(table, tmp_path / f"labels/{number:05d}.parquet")
-    files, count = shards_of(tmp_path)
+    files, count = shards_of(tmp_path, vocabulary)
     assert count == 1300
     read: list[int] = []
     comparison = LabelComparison(vocabulary, (0.0, 0.5), 0.5)
@@ -208,5 +208,7 @@ def test_refusals_are_one_line(
     with pytest.raises(UserError, match="holds no pseudo labels"):
         call(shapes_root, tmp_path / "bare", out, pinpp=pinpp)
     doubled = write_run(tmp_path / "doubled", [*rows, *rows], vocabulary)
-    with pytest.raises(UserError, match="has a second row"):
+    with pytest.raises(
+        UserError, match=r"has a row in .* and one in .*: delete the file that is the copy"
+    ):
         call(shapes_root, doubled, out, pinpp=pinpp)

@@ -12,7 +12,7 @@ from PIL import Image
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
 from datamodules.images.imagenet_folder import list_images
-from datamodules.labels.pseudo_labels import read_labels
+from datamodules.labels.label_set import read_labels
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from pipeline.cli import main

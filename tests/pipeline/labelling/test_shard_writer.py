@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datamodules.imagenet_shards import PROVENANCE
-from datamodules.labels.pseudo_labels import read_labels
+from datamodules.labels.pseudo_labels import read_shard
 from datamodules.masks.part_labels import ImageParts, PartInstance, decode_masks, encode_mask
 from pipeline.labelling.shard_writer import ShardWriter, write_shard
 
@@ -36,8 +36,9 @@ def test_round_trip_of_a_shard(tmp_path: Path) -> None:
     )
     rows = [ImageParts("ant/0.jpg", 3, 9, 13, parts), ImageParts("ant/1.jpg", 3, 0, 0, (), "bad")]
     write_shard(tmp_path / "labels/00000.parquet", rows, "0123")
-    assert read_labels(tmp_path) == rows
-    assert np.array_equal(decode_masks(read_labels(tmp_path)[0]), masks)
+    found = read_shard(tmp_path / "labels/00000.parquet")
+    assert found == rows
+    assert np.array_equal(decode_masks(found[0]), masks)
     assert [path.name for path in (tmp_path / "labels").iterdir()] == ["00000.parquet"]
     assert pq.read_schema(tmp_path / "labels/00000.parquet").metadata[PROVENANCE] == b"0123"
 
