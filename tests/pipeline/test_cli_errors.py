@@ -147,10 +147,12 @@ def test_a_lost_shard_is_named_and_the_advice_brings_it_back(
     run = tmp_path / "stage2_pseudolabels"
     shard = run / "labels/00000.parquet"
     whole = shard.read_bytes()
-    message = r"00000.parquet is missing.*: run the command .*make stage2-pseudolabels"
     if damage == "truncated":
         shard.write_bytes(whole[:-40])
         message = r"00000.parquet is damaged.*: delete it and run .*make stage2-pseudolabels"
+    else:
+        shard.unlink()
+        message = r"00000.parquet is missing.*: run the command .*make stage2-pseudolabels"
     with pytest.raises(ValueError, match=message):
         read_labels(run)
     shard.unlink(missing_ok=True)
