@@ -1,5 +1,6 @@
 """Data of stage 1: images with human part masks."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -192,8 +193,23 @@ class PartDetectionDataModule(DetectionLoaders):
                 f"{self.pinpp}: {len(annotations)} images to train on and {len(held_out)} to "
                 "validate on; both need one at least"
             )
+        self._name_unshown_parts(annotations)
         self.train_set = DetectionDataset(train, annotations, self.augmentation, self.seed)
         self.val_set = DetectionDataset(val, held_out)
+
+    def _name_unshown_parts(self, annotations: Sequence[ImageParts]) -> None:
+        """Warns of parts that no training image shows, and refuses images that show none."""
+        shown = {instance.part for parts in annotations for instance in parts.instances}
+        names = [n for i, n in enumerate(self.vocabulary.parts, start=1) if i not in shown]
+        if not shown:
+            raise UserError(f"{self.pinpp}: no image to train on shows a part: add masks")
+        if names:
+            first = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+            warnings.warn(
+                f"{self.pinpp}: {len(names)} of {self.vocabulary.num_parts} parts have no mask "
+                f"among the images to train on, so they cannot be learned: {first}",
+                stacklevel=2,
+            )
 
     def repeats(self) -> np.ndarray | None:
         """How often an epoch shows each training image, None for once."""

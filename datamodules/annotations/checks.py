@@ -14,15 +14,13 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from datamodules.annotations.files import part_name, read_json
+from datamodules.annotations.image_entries import image_fault, sides_of
 from datamodules.annotations.problems import Problem
-from datamodules.files.names import is_utf8
+from datamodules.files.integers import IdReader
 from datamodules.masks.segmentations import (
-    MAX_PIXELS,
-    MAX_SIDE,
     SegmentationError,
     box_problem,
     compress,
-    is_count,
     shown,
 )
 
@@ -32,7 +30,7 @@ class CheckedMask:
     """A mask that is sound.
 
     Attributes:
-        entry: the annotation as the file has it.
+        entry: the annotation as the file has it, its ids plainly written.
         image, category: the file's ids of image and part.
         rle: compressed run lengths of the image's size.
         box: extent of the mask, `(x1, y1, x2, y2)` in pixels.
@@ -70,6 +68,7 @@ class CheckedFile:
         self.images: dict[Any, dict[str, Any]] = {}
         self.masks: list[CheckedMask] = []
         self._listed: dict[str, set[Any]] = {"category": set(), "image": set()}
+        self._id = IdReader()
         try:
             content = read_json(file, "images", "annotations", "categories")
         except (ValueError, FileNotFoundError) as error:
@@ -81,6 +80,8 @@ class CheckedFile:
             self._check_categories(lists["categories"], known_parts)
             self._check_images(lists["images"])
             self._check_annotations(lists["annotations"])
+            if remark := self._id.remark:
+                self.report("unusual_id", "", remark)
         except RecursionError:
             self.report("unreadable_file", "", "is nested too deeply: restore or remove it")
 
@@ -118,7 +119,7 @@ class CheckedFile:
         }
 
     def _check_categories(self, entries: list[Any], known_parts: Collection[str] | None) -> None:
-        names: set[str] = set()
+        written: dict[str, str] = {}
         for category_id, entry in self._unique("category", entries):
             where = f"category {shown(category_id)}"
             try:
@@ -129,47 +130,50 @@ class CheckedFile:
             if known_parts is not None and name not in known_parts:
                 self.report("unknown_category", where, f"unknown part {shown(name)}")
                 continue
-            if name in names:
+            given = entry["name"]
+            other = written.setdefault(name, given)
+            if other != given:
+                message = f"{shown(given)} and {shown(other)} differ by blanks alone: rename one"
+                self.report("malformed_entry", where, message)
+                continue
+            if any(name == known["name"] for known in self.categories.values()):
                 self.report("duplicate_category_name", where, f"{shown(name)} is listed twice")
-            names.add(name)
-            self.categories[category_id] = entry
+            if given != name:
+                self.report("padded_name", where, f"{shown(given)} is read without its blanks")
+            self.categories[category_id] = entry | {"name": name}
 
     def _check_images(self, entries: list[Any]) -> None:
         names: set[str] = set()
         for image_id, entry in self._unique("image", entries):
             where = f"image {shown(image_id)}"
-            name: Any = entry.get("file_name")
-            height: Any = entry.get("height")
-            width: Any = entry.get("width")
-            folder, _, base = name.partition("/") if isinstance(name, str) else ("", "", "")
-            if not isinstance(name, str) or not is_count(height) or not is_count(width):
-                self.report("malformed_entry", where, "it lacks a file_name, height or width")
-            elif not is_utf8(name):
-                self.report("name_not_utf8", where, f"{shown(name)} is not UTF-8 text")
-            elif max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
-                self.report("malformed_entry", where, f"no image is {shown(height)}x{shown(width)}")
-            elif folder != self.file.stem or base in ("", ".", "..") or "/" in base:
-                self.report("wrong_folder", where, f"{shown(name)} is no file of {self.file.stem}/")
-            elif name in names:
-                self.report("duplicate_file_name", where, f"{shown(name)} is listed twice")
+            if fault := image_fault(entry, self.file.stem):
+                self.report(fault[0], where, fault[1])
+            elif entry["file_name"] in names:
+                message = f"{shown(entry['file_name'])} is listed twice"
+                self.report("duplicate_file_name", where, message)
             else:
-                names.add(name)
-                self.images[image_id] = entry
+                height, width = sides_of(entry)
+                names.add(entry["file_name"])
+                self.images[image_id] = entry | {"height": height, "width": width}
 
     def _unique(self, what: str, entries: list[Any]) -> list[tuple[Any, dict[str, Any]]]:
         """Entries with an id of their own; of equal entries the first."""
         by_id: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        spellings: dict[Any, set[str]] = defaultdict(set)
         for position, entry in enumerate(entries):
-            entry_id = entry.get("id") if isinstance(entry, dict) else None
-            if _is_id(entry_id):
-                by_id[entry_id].append(entry)
+            given = entry.get("id") if isinstance(entry, dict) else None
+            entry_id = self._id(given)
+            if entry_id is not None:
+                by_id[entry_id].append(entry | {"id": entry_id})
+                spellings[entry_id].add(shown(given))
             else:
-                message = f"{shown(entry)} has no id: it must be a number or text"
+                message = f"{shown(entry)} has no id: it must be a number from 0 on, or text"
                 self.report("malformed_entry", f"{what} at position {position}", message)
         self._listed[what] = set(by_id)
         for entry_id, same in by_id.items():
             if len(same) > 1:
-                message = f"{len(same)} entries share this id"
+                written = " and ".join(sorted(spellings[entry_id]))
+                message = f"{len(same)} entries share this id (written {written})"
                 self.report("duplicate_id", f"{what} {shown(entry_id)}", message)
         return [
             (entry_id, same[0])
@@ -181,14 +185,17 @@ class CheckedFile:
         seen: Counter[Any] = Counter()
         known = set()
         for position, entry in enumerate(entries):
-            if not isinstance(entry, dict) or not _is_id(entry.get("id", 0)):
+            number = self._id(entry.get("id", position)) if isinstance(entry, dict) else None
+            if number is None:
                 where, message = f"annotation at position {position}", f"{shown(entry)} has no id"
-                self.report("malformed_entry", where, f"{message} that is a number or text")
+                message = f"{message} that is a number from 0 on, or text"
+                self.report("malformed_entry", where, message)
                 continue
             where = f"annotation {shown(entry.get('id', f'at position {position}'))}"
             if "id" in entry:
-                seen[entry["id"]] += 1
-                if seen[entry["id"]] == 2:
+                entry["id"] = number
+                seen[number] += 1
+                if seen[number] == 2:
                     message = "annotations share this id, which training does not use"
                     self.report("duplicate_annotation_id", where, message)
             mask = self._checked_mask(entry, where)
@@ -200,20 +207,23 @@ class CheckedFile:
             else:
                 known.add((mask.image, mask.category, mask.rle))
                 self.masks.append(mask)
+        shown_parts = {self.categories[mask.category]["name"] for mask in self.masks}
+        parts = {entry["name"] for entry in self.categories.values()}
+        if absent := sorted(parts - shown_parts):
+            message = f"{len(absent)} of {len(parts)} parts have no mask: {shown(absent)}"
+            self.report("category_without_masks", "", message)
         with_parts = {mask.image for mask in self.masks}
         for image_id in (image_id for image_id in self.images if image_id not in with_parts):
             self.report("image_without_parts", f"image {shown(image_id)}", "it shows no part")
 
     def _checked_mask(self, entry: dict[str, Any], where: str) -> CheckedMask | None:
-        image_id: Any = entry.get("image_id")
-        category_id: Any = entry.get("category_id")
-        if not _is_id(image_id) or image_id not in self._listed["image"]:
-            self.report("unknown_image", where, f"unknown image_id {shown(image_id)}")
-        elif not _is_id(category_id) or category_id not in self._listed["category"]:
-            message = f"the file's categories are {shown(list(self.categories))}"
-            self.report(
-                "unknown_category", where, f"unknown category_id {shown(category_id)}; {message}"
-            )
+        image_id, category_id = (self._id(entry.get(key)) for key in ("image_id", "category_id"))
+        if image_id is None or image_id not in self._listed["image"]:
+            self.report("unknown_image", where, f"unknown image_id {shown(entry.get('image_id'))}")
+        elif category_id is None or category_id not in self._listed["category"]:
+            message = f"unknown category_id {shown(entry.get('category_id'))}; the file's "
+            message += f"categories are {shown(list(self.categories))}"
+            self.report("unknown_category", where, message)
         elif image_id in self.images and category_id in self.categories:
             image = self.images[image_id]
             height, width = image["height"], image["width"]
@@ -227,6 +237,7 @@ class CheckedFile:
                 self.report("empty_mask", where, "its mask covers no pixel; training leaves it out")
                 return None
             x, y, w, h = (float(value) for value in coco_mask.toBbox(rle))
+            entry |= {"image_id": image_id, "category_id": category_id}
             mask = CheckedMask(entry, image_id, category_id, counts, (x, y, x + w, y + h))
             return mask if self._box_is_near(mask, where) else None
         return None  # its image or category has a problem of its own
@@ -236,7 +247,3 @@ class CheckedFile:
         if found is not None:
             self.report(found[0], where, found[1])
         return found is None or found[0] == "box_mismatch"
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int | str) and not isinstance(value, bool)

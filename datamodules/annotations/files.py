@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def read_json(file: Path, *keys: str) -> dict[str, Any]:
 
 
 def part_name(category: Any) -> str:
-    """Name of a part from an entry of `categories`.
+    """Name of a part from an entry of `categories`, without blanks at its ends.
 
     Raises:
         UserError: if the entry names no part.
@@ -54,7 +55,16 @@ def part_name(category: Any) -> str:
         raise UserError(f"{shown(category)} has no 'name'")
     if ":" in name:
         raise UserError(f"part name {shown(name)} holds a colon, which parts object from part")
-    return name
+    return name.strip()
+
+
+def blank_twins(names: Iterable[str]) -> tuple[str, str] | None:
+    """Two names that differ by blanks at their ends alone; None if no two do."""
+    first: dict[str, str] = {}
+    for name in names:
+        if first.setdefault(name.strip(), name) != name:
+            return first[name.strip()], name
+    return None
 
 
 def read_relations(file: Path) -> list[tuple[int, str, str]]:
@@ -68,7 +78,7 @@ def read_relations(file: Path) -> list[tuple[int, str, str]]:
         UserError: if the file is not UTF-8 text; the message names it.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:

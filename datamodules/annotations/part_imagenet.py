@@ -16,13 +16,14 @@ from pycocotools import mask as coco_mask
 from rich.progress import track
 
 from datamodules.annotations.files import read_json
+from datamodules.annotations.image_entries import sides_of
 from datamodules.files.errors import UserError
+from datamodules.files.integers import IdReader
 from datamodules.masks.segmentations import (
     MAX_PIXELS,
     MAX_SIDE,
     SegmentationError,
     compress,
-    is_count,
     numbers,
     shown,
 )
@@ -145,19 +146,18 @@ def group_by_super_category(images: Sequence[PartImage]) -> tuple[list[PartImage
 
 
 def _read_file(file: Path, problems: list[str]) -> list[PartImage]:
-    content = read_json(file, "images", "annotations", "categories")
+    content, ids = read_json(file, "images", "annotations", "categories"), IdReader()
     try:
-        names = _part_names(file, content["categories"])
-        sizes = {i["id"]: (i["height"], i["width"]) for i in content["images"]}
-        files = {i["id"]: object_of(str(i["file_name"])) for i in content["images"]}
+        listed = {kind: ids.of_entries(content[kind], kind) for kind in ("images", "categories")}
+        names = _part_names(listed["categories"])
+        sizes = {number: sides_of(i) for number, i in listed["images"]}
+        files = {number: object_of(str(i["file_name"])) for number, i in listed["images"]}
     except (KeyError, TypeError) as error:
         raise UserError(f"{file}: an image or category lacks {error}") from None
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
     for number, size in sizes.items():
-        if not all(is_count(side) and side <= MAX_SIDE for side in size) or (
-            size[0] * size[1] > MAX_PIXELS
-        ):
+        if not 0 < min(size) <= max(size) <= MAX_SIDE or size[0] * size[1] > MAX_PIXELS:
             raise UserError(f"{file}: {files[number][1]} has no height and width in pixels")
     for kind, known in (("images", files), ("categories", names)):
         if len(known) != len(content[kind]):
@@ -168,20 +168,19 @@ def _read_file(file: Path, problems: list[str]) -> list[PartImage]:
             problems.append(f"{file}: {shown(one)} is no annotation")
             continue
         where = f"{file}: annotation {shown(one.get('id'))}"
-        number, category = (
-            value if isinstance(value := one.get(key), int | str) else shown(value)
-            for key in ("image_id", "category_id")
-        )
-        if number not in files or category not in names:
-            problems.append(f"{where}: unknown image_id {number} or category_id {category}")
+        image, category = (ids(one.get(key)) for key in ("image_id", "category_id"))
+        if image not in files or category not in names:
+            given = [shown(one.get(key)) for key in ("image_id", "category_id")]
+            problems.append(f"{where}: unknown image_id {given[0]} or category_id {given[1]}")
             continue
-        segmentation, rle, fault = _usable_mask(one.get("segmentation"), *sizes[number])
+        segmentation, rle, fault = _usable_mask(one.get("segmentation"), *sizes[image])
         if fault:
-            problems.append(f"{where} of {files[number][1]}: {fault}")
+            problems.append(f"{where} of {files[image][1]}: {fault}")
         if rle is not None:
             box, area = coco_mask.toBbox(rle).tolist(), int(coco_mask.area(rle))
             above, part = names[category]
-            masks[number].append(PartMask(part, above, segmentation, box, area))
+            masks[image].append(PartMask(part, above, segmentation, box, area))
+    ids.warn(file)
     return [PartImage(*files[n], *sizes[n], tuple(masks[n]), file) for n in files]
 
 
@@ -202,20 +201,20 @@ def object_of(file_name: str) -> tuple[str, str]:
     return name, path.name
 
 
-def _part_names(file: Path, categories: Sequence[dict[str, Any]]) -> dict[Any, tuple[str, str]]:
+def _part_names(categories: Sequence[tuple[Any, dict[str, Any]]]) -> dict[Any, tuple[str, str]]:
     """Super-category and part name by category id; several spellings of a name are understood."""
-    words = [re.split(SEPARATORS, str(one["name"]).strip(), maxsplit=1) for one in categories]
+    words = [re.split(SEPARATORS, str(one["name"]).strip(), maxsplit=1) for _, one in categories]
     first = Counter(pair[0] for pair in words if len(pair) > 1)
     names = {}
-    for one, pair in zip(categories, words, strict=True):
+    for (number, one), pair in zip(categories, words, strict=True):
         name, above = str(one["name"]).strip(), str(one.get("supercategory") or "").strip()
         if not above and len(pair) > 1 and first[pair[0]] > 1:
             above = pair[0]  # the field is missing, and several names begin alike
         prefixed = re.fullmatch(f"{re.escape(above)}{SEPARATORS}(.+)", name, re.IGNORECASE)
         part = prefixed[1] if above and prefixed else name
         if not part or re.search(r"[/\\:]", part + above) or above in (".", ".."):
-            raise UserError(f"category {one['id']} '{above}' '{name}' cannot be a part's name")
-        names[one["id"]] = above, part
+            raise UserError(f"category {number} '{above}' '{name}' cannot be a part's name")
+        names[number] = above, part
     return names
 
 

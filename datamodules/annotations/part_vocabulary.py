@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.annotations.files import part_name, read_any_json, read_json, read_relations
+from datamodules.annotations.files import (
+    blank_twins,
+    part_name,
+    read_any_json,
+    read_json,
+    read_relations,
+)
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.images.imagenet_folder import list_objects
 from datamodules.masks.segmentations import shown
@@ -146,10 +152,16 @@ class PartVocabulary:
             if file.stem not in objects:
                 raise UserError(f"{file} annotates {file.stem}, no folder of {imagenet / 'train'}")
             try:
-                names = {part_name(entry) for entry in read_json(file, "categories")["categories"]}
+                categories = read_json(file, "categories")["categories"]
+                names = {part_name(entry) for entry in categories}
             except ValueError as error:
                 where = "" if str(error).startswith(str(file)) else f"{file}: category "
                 raise UserError(f"{where}{error}") from None
+            if twice := blank_twins(entry["name"] for entry in categories):
+                raise UserError(
+                    f"{file}: the categories {shown(twice[0])} and {shown(twice[1])} differ by "
+                    "blanks alone: rename one"
+                )
             parts += [f"{file.stem}:{name}" for name in sorted(names)]
         vocabulary = cls(objects, tuple(parts))
         pairs = []

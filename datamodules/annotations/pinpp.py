@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any, Literal
 from datamodules.annotations.checks import CheckedFile
 from datamodules.annotations.files import read_any_json
 from datamodules.annotations.part_vocabulary import PartVocabulary
+from datamodules.annotations.problems import Problem
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.images.imagenet_folder import require_class_folders
 from datamodules.masks.part_labels import ImageParts, PartInstance
 from datamodules.masks.segmentations import shown
 
+REMARKED = ("unusual_id", "padded_name")  # kinds of problems that the reader mends, and says so
 VAL_FRACTION = 0.1  # the 9:1 split of PartImageNet++ §3.2
 
 
@@ -44,7 +47,11 @@ def read_annotations(
     files = sorted((pinpp / "json").glob("[!.]*.json"))
     if not files:
         raise MissingInputError(f"{pinpp / 'json'} holds no annotation files (<object>.json)")
-    records = [record for file in files for record in _read_file(file, vocabulary)]
+    remarks: list[Problem] = []
+    records = [record for file in files for record in _read_file(file, vocabulary, remarks)]
+    if remarks:
+        others = f" (and {len(remarks) - 1} more of the kind)" if len(remarks) > 1 else ""
+        warnings.warn(f"{remarks[0]}{others}; make check-data lists them", stacklevel=2)
     for record in records:
         if images is not None and not os.path.isfile(images / record.key):
             require_class_folders(images)
@@ -127,7 +134,7 @@ def write_split(path: Path, train: Sequence[ImageParts], val: Sequence[ImagePart
     write_json(path, keys)
 
 
-def _read_file(file: Path, vocabulary: PartVocabulary) -> list[ImageParts]:
+def _read_file(file: Path, vocabulary: PartVocabulary, remarks: list[Problem]) -> list[ImageParts]:
     name = file.stem
     if name not in vocabulary.objects:
         raise UserError(f"{file}: unknown object category {name}; known: {vocabulary.objects[:5]}")
@@ -135,7 +142,9 @@ def _read_file(file: Path, vocabulary: PartVocabulary) -> list[ImageParts]:
     checked = CheckedFile(file)
     for problem in checked.problems:
         if problem.affects_training:
-            raise UserError(f"{problem}; the validator lists and mends all such entries")
+            raise UserError(f"{problem}; make check-data lists and mends all such entries")
+        if problem.kind in REMARKED:
+            remarks.append(problem)
     try:
         part_ids = {
             category_id: vocabulary.part_id(name, category["name"])

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.integers import IdReader, whole_number
 from datamodules.files.json_files import read_json
 from datamodules.masks.segmentations import shown
 
@@ -54,27 +55,31 @@ class CocoBoxes:
         """
         path = annotation_file(coco, split)
         content = read_annotations(path)
-        listed = _categories(content, path)
+        ids = IdReader()
+        listed = _categories(content, path, ids)
         if unlike := set(listed.values()) ^ set(names):
             raise UserError(
                 f"{path} and the val split differ in the categories "
                 f"{', '.join(sorted(unlike))}: both need the same names"
             )
         label_of = {number: 1 + names.index(name) for number, name in listed.items()}
-        images = _images(content, path)
+        images = _images(content, path, ids)
         boxes: dict[Any, list[tuple[float, ...]]] = {number: [] for number in images}
         for where, entry in _annotations(content, path):
-            number, category = entry.get("image_id"), entry.get("category_id")
-            if not _is_id(number) or number not in images:
-                raise UserError(f"{where} is of image {shown(number)}, which is not listed")
-            if not _is_id(category) or category not in label_of:
-                raise UserError(f"{where} is of category {shown(category)}, which is not listed")
+            number, category = (ids(entry.get(key)) for key in ("image_id", "category_id"))
+            if number not in images:
+                given = shown(entry.get("image_id"))
+                raise UserError(f"{where} is of image {given}, which is not listed")
+            if category not in label_of:
+                given = shown(entry.get("category_id"))
+                raise UserError(f"{where} is of category {given}, which is not listed")
             x, y, w, h = _box(entry.get("bbox"), where)
             _, height, width = images[number]
             x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
             if x2 - x1 >= 1 and y2 - y1 >= 1:
                 row = (x1, y1, x2, y2, label_of[category], bool(entry.get("iscrowd", 0)))
                 boxes[number].append(row)
+        ids.warn(path)
         rows = np.array([row for one in boxes.values() for row in one]).reshape(-1, 6)
         files = tuple(_file(split, name) for name, _, _ in images.values())
         _require_files(coco, files, path)
@@ -109,7 +114,7 @@ def category_names(coco: Path, split: str) -> list[str]:
         UserError: if the file is damaged or a category is malformed or repeated.
     """
     path = annotation_file(coco, split)
-    listed = _categories(read_annotations(path), path)
+    listed = _categories(read_annotations(path), path, IdReader())
     return [listed[number] for number in sorted(listed, key=_order)]
 
 
@@ -135,45 +140,50 @@ def _annotations(content: dict[str, Any], path: Path) -> Iterator[tuple[str, dic
 
 
 def _entries(
-    content: dict[str, Any], name: str, kind: str, path: Path
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Entries of a list with what to call them in a message; entries listed again are left out."""
+    content: dict[str, Any], name: str, kind: str, path: Path, ids: IdReader
+) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Entries of a list with what to call them in a message, and their ids.
+
+    Entries listed again are left out.
+    """
     seen: dict[Any, dict[str, Any]] = {}
-    for position, entry in enumerate(content[name]):
-        number = entry.get("id") if isinstance(entry, dict) else None
-        if not _is_id(number):
-            raise UserError(
-                f"{path}: entry {position} of {name} is {shown(entry)}, without an id that is a "
-                "number or text"
-            )
+    try:
+        entries = ids.of_entries(content[name], name)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    for number, entry in entries:
         where = f"{path}: {kind} {shown(number)}"
         if number not in seen:
             seen[number] = entry
-            yield where, entry
+            yield where, number, entry
         elif seen[number] != entry:
             raise UserError(f"{where} is listed twice with other content: remove one")
         else:
             warnings.warn(f"{where} is listed twice; one is used", stacklevel=2)
 
 
-def _categories(content: dict[str, Any], path: Path) -> dict[Any, str]:
+def _categories(content: dict[str, Any], path: Path, ids: IdReader) -> dict[Any, str]:
     """Names of the categories by id."""
     names: dict[Any, str] = {}
-    for where, entry in _entries(content, "categories", "category", path):
+    for where, number, entry in _entries(content, "categories", "category", path, ids):
         name = entry.get("name")
         if not isinstance(name, str) or not name.strip():
             raise UserError(f"{where} has the name {shown(name)}: categories are known by names")
         if name.strip() in names.values():
             raise UserError(f"{where} is {name.strip()} like another category: merge them")
-        names[entry["id"]] = name.strip()
+        if name != name.strip():
+            warnings.warn(
+                f"{where}: the name {shown(name)} is read without its blanks", stacklevel=2
+            )
+        names[number] = name.strip()
     return names
 
 
-def _images(content: dict[str, Any], path: Path) -> dict[Any, tuple[str, int, int]]:
+def _images(content: dict[str, Any], path: Path, ids: IdReader) -> dict[Any, tuple[str, int, int]]:
     """File name, height and width of the images by id, by rising id."""
     images: dict[Any, tuple[str, int, int]] = {}
     files: set[str] = set()
-    for where, entry in _entries(content, "images", "image", path):
+    for where, number, entry in _entries(content, "images", "image", path, ids):
         name = entry.get("file_name")
         if not isinstance(name, str) or not name:
             raise UserError(f"{where} has the file_name {shown(name)}, which names no file")
@@ -181,17 +191,16 @@ def _images(content: dict[str, Any], path: Path) -> dict[Any, tuple[str, int, in
             raise UserError(f"{where} is {name} like another image: remove one")
         files.add(name)
         sides = [_side(entry.get(key), key, where) for key in ("height", "width")]
-        images[entry["id"]] = (name, *sides)  # type: ignore[assignment]
+        images[number] = (name, *sides)  # type: ignore[assignment]
     return {number: images[number] for number in sorted(images, key=_order)}
 
 
 def _side(value: Any, key: str, where: str) -> int:
     """A side of an image in pixels, also where it was written as 640.0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
-        raise UserError(f"{where} has {key} {shown(value)}: pixels are wanted")
-    if value != int(value):
-        raise UserError(f"{where} has {key} {value}, no whole number of pixels")
-    return int(value)
+    side = whole_number(value)
+    if side is None or side < 1:
+        raise UserError(f"{where} has {key} {shown(value)}, no whole number of pixels")
+    return side
 
 
 def _box(value: Any, where: str) -> tuple[float, float, float, float]:
@@ -206,10 +215,6 @@ def _box(value: Any, where: str) -> tuple[float, float, float, float]:
     if not numbers:
         raise UserError(f"{where} has the bbox {shown(value)}: four numbers x, y, w, h are wanted")
     return tuple(value)
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def _order(number: int | str) -> tuple[bool, int | str]:

@@ -196,7 +196,7 @@ def read_decisions_file(file: Path) -> dict[str, Decisions]:
 
 
 def _read_rows(file: Path) -> list[tuple[str, tuple[str, str, str, str]]]:
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         names = {name.strip().lower(): name for name in reader.fieldnames or ()}
         if missing := [column for column in COLUMNS if column not in names]:

@@ -1,7 +1,12 @@
 """Errors that the user can remedy, apart from defects of the code."""
 
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 300  # paths and keys stay whole
 
 
 class UserError(ValueError):
@@ -14,6 +19,11 @@ class UserError(ValueError):
 
 class MissingInputError(UserError, FileNotFoundError):
     """A file or folder that should be there is not."""
+
+
+def shown(value: Any) -> str:
+    """A value for a message: short and printable, whatever it is."""
+    return _SHORT.repr(value)
 
 
 @contextmanager

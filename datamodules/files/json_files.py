@@ -27,7 +27,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
         UserError: if it is no JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())  # finds UTF-8, with a mark or not, by itself
     except FileNotFoundError:
         raise MissingInputError(f"{path} does not exist") from None
     except ValueError as error:

@@ -47,7 +47,7 @@ def read_image_list(path: Path, objects: Sequence[str]) -> list[tuple[str, int]]
         UserError: if a line is malformed, repeated, or its label is none of the data's.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise MissingInputError(f"image list {path} does not exist") from None
     except UnicodeDecodeError:

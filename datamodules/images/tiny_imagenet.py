@@ -36,7 +36,8 @@ class TinyImageNet:
         if not annotations.is_file():
             return cls(train, _by_folder(root / "val"))
         val: dict[str, list[Path]] = {name: [] for name in train}
-        for number, line in enumerate(annotations.read_text().splitlines(), start=1):
+        lines = annotations.read_text(encoding="utf-8-sig").splitlines()
+        for number, line in enumerate(lines, start=1):
             name, _, rest = line.partition("\t")
             category = rest.split("\t")[0]
             if category not in val:

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from datamodules.annotations.files import part_name as part_name_of
 from datamodules.annotations.files import read_json
+from datamodules.annotations.image_entries import image_fault, sides_of
 from datamodules.annotations.part_vocabulary import PartVocabulary
-from datamodules.files.errors import UserError
+from datamodules.files.errors import UserError, shown
+from datamodules.files.integers import IdReader
 from datamodules.masks.part_labels import ImageParts, PartInstance
-from datamodules.masks.segmentations import MAX_SIDE, compress
+from datamodules.masks.segmentations import compress
 
 
 def to_coco(rows: Iterable[ImageParts], label: int, vocabulary: PartVocabulary) -> dict[str, Any]:
@@ -91,41 +94,42 @@ def from_coco(file: Path, vocabulary: PartVocabulary) -> dict[str, ImageParts]:
         UserError: if something cannot be read or is not known; the message names file and id.
     """
     content = read_json(file, "images", "annotations", "categories")
-    name = file.stem
+    name, ids = file.stem, IdReader()
     if name not in vocabulary.objects:
         raise UserError(f"{file}: unknown object category {name}; known: {vocabulary.objects[:5]}")
     try:
         parts = {
-            item["id"]: vocabulary.part_id(name, item["name"]) for item in content["categories"]
+            number: vocabulary.part_id(name, part_name_of(item))
+            for number, item in ids.of_entries(content["categories"], "categories")
         }
-        images = {item["id"]: item for item in content["images"]}
-        keys = [str(item["file_name"]) for item in images.values()]
-        sizes = {i: (int(item["height"]), int(item["width"])) for i, item in images.items()}
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{file}: an image or category is malformed ({error!r})") from None
+        images = dict(ids.of_entries(content["images"], "images"))
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
-    for key, size in zip(keys, sizes.values(), strict=True):
-        if not all(0 < side <= MAX_SIDE for side in size):
-            raise UserError(f"{file}: {key} is {size[0]}x{size[1]} (height x width)")
+    for number, item in images.items():
+        if fault := image_fault(item, name):
+            raise UserError(f"{file}: image {shown(number)}: {fault[1]}")
+    keys = [item["file_name"] for item in images.values()]
+    sizes = {number: sides_of(item) for number, item in images.items()}
     if len(images) < len(content["images"]) or len(set(keys)) < len(keys):
         raise UserError(f"{file} lists an image twice: ids and file names must be unique")
-    if foreign := [key for key in keys if key.split("/")[0] != name]:
-        raise UserError(f"{file} lists {foreign[0]}, which is not in the folder {name}/")
+    if len(parts) < len(content["categories"]):
+        raise UserError(f"{file}: two categories share an id: masks cannot be told apart")
     instances: dict[Any, list[PartInstance]] = {image_id: [] for image_id in images}
     for item in content["annotations"]:
         if not isinstance(item, dict):
             raise UserError(f"{file}: an annotation is no JSON object")
         where = f"{file}: annotation {item.get('id')}"
-        image_id, category = item.get("image_id"), item.get("category_id")
+        image_id, category = (ids(item.get(key)) for key in ("image_id", "category_id"))
         if image_id not in images:
-            raise UserError(f"{where}: unknown image_id {image_id}")
+            raise UserError(f"{where}: unknown image_id {shown(item.get('image_id'))}")
         if category not in parts:
-            raise UserError(f"{where}: unknown category_id {category}; known: {sorted(parts)}")
+            given = f"unknown category_id {shown(item.get('category_id'))}"
+            raise UserError(f"{where}: {given}; known: {shown(list(parts))}")
         try:
             instances[image_id].append(_instance(item, parts[category], *sizes[image_id]))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"{where}: unreadable ({error})") from None
+    ids.warn(file)
     label = vocabulary.objects.index(name)
     return {
         key: ImageParts(key, label, *sizes[image_id], tuple(instances[image_id]))

@@ -5,13 +5,13 @@ read past their end, coordinates without bounds are rasterised. Nothing reaches 
 does not describe a mask of the image's own size.
 """
 
-import reprlib
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from datamodules.files.errors import UserError
+from datamodules.files.errors import UserError, shown
+from datamodules.files.integers import whole_number
 
 OUTSIDE_TOLERANCE = 1.0  # pixels; coordinates at the border are rounded differently by tools
 BOX_TOLERANCE = 2.0  # pixels between a listed box and the extent of the mask as rasterised
@@ -19,8 +19,6 @@ MAX_SIDE = 65_535  # of a JPEG
 MAX_PIXELS = 2**31 - 1  # run lengths are 32-bit in `pycocotools`
 _CHARACTER_BITS = 5
 _MAX_CHARACTERS = 7  # of one run length: 35 bits
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = 300  # paths and keys stay whole
 _NOT_NUMBERS = (TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -55,12 +53,13 @@ def compress(segmentation: Any, height: int, width: int) -> bytes:
     if not isinstance(segmentation, dict):
         raise SegmentationError("malformed_entry", f"{shown(segmentation)} is no mask")
     size, counts = segmentation.get("size"), segmentation.get("counts")
-    if not isinstance(size, list) or len(size) != 2 or not all(map(is_count, size)):
+    sides = [whole_number(side) or 0 for side in size] if isinstance(size, list) else []
+    if len(sides) != 2 or min(sides) < 1:
         raise SegmentationError("malformed_entry", f"'size' is {shown(size)}, not [height, width]")
-    if size != [height, width]:
+    if sides != [height, width]:
         raise SegmentationError(
             "size_mismatch",
-            f"mask is {shown(size[0])}x{shown(size[1])}, its image {height}x{width} "
+            f"mask is {shown(sides[0])}x{shown(sides[1])}, its image {height}x{width} "
             "(height x width)",
         )
     if isinstance(counts, list):
@@ -131,16 +130,6 @@ def box_problem(listed: Any, extent: tuple[float, float, float, float]) -> tuple
     if max(x - x2, x1 - (x + width), y - y2, y1 - (y + height)) > BOX_TOLERANCE:
         return "box_elsewhere", f"bbox {shown(listed)} lies apart from {spans}"
     return "box_mismatch", f"bbox {shown(listed)} does not fit {spans}"
-
-
-def is_count(value: Any) -> bool:
-    """Whether a JSON value is an integer above zero; `true` is none."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def shown(value: Any) -> str:
-    """A value for a message: short and printable, whatever it is."""
-    return _SHORT.repr(value)
 
 
 def numbers(values: Any) -> np.ndarray | None:

@@ -60,7 +60,7 @@ def _beside(path: Path) -> Normalise | None:
     for folder in (path.parent, path.parent.parent / "export"):
         for file in (folder / "config.json", folder / "part_network.json"):
             try:
-                content = json.loads(file.read_text())
+                content = json.loads(file.read_bytes())
             except FileNotFoundError:
                 continue
             except ValueError as error:

@@ -66,7 +66,7 @@ def read_outcomes(path: Path, threat: str | None = None, images: int | None = No
             return _by_key(str(path), _pairs(path, list(csv.DictReader(file))))
     if path.suffix == ".json":
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_bytes())
         except ValueError as error:
             raise UserError(f"{path} is no JSON ({error})") from None
         pairs = content.items() if isinstance(content, dict) else _pairs(path, content)
@@ -119,7 +119,7 @@ def _read_log(path: Path, images: int | None) -> Outcomes:
     images it attacked, which are those that were right, and the initial accuracy is their share.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path} is neither a table nor a text log") from None
     initial = re.search(r"initial accuracy: ([\d.]+)\s?%", text)

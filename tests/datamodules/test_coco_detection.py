@@ -159,7 +159,7 @@ def test_an_image_listed_again_shifts_no_boxes(coco: Path) -> None:
         ("annotations", {"image_id": 4711}, r"annotation 1 is of image 4711, which is not listed"),
         ("annotations", {"image_id": [1]}, r"annotation 1 is of image"),
         ("images", {"id": {}}, r"entry 0 of images is .* without an id"),
-        ("images", {"width": None}, r"image 1 has width None: pixels are wanted"),
+        ("images", {"width": None}, r"image 1 has width None, no whole number of pixels"),
         ("images", {"height": 63.5}, r"image 1 has height 63\.5, no whole number"),
         ("images", {"width": "64"}, r"image 1 has width '64'"),
         ("images", {"file_name": 7}, r"image 1 has the file_name 7"),
@@ -176,6 +176,22 @@ def test_every_bad_entry_is_named_with_file_and_id(
     change(coco, "val2017", lambda content: content[kind][0].update(changes))
     with pytest.raises(ValueError, match=rf"instances_val2017\.json.*{message}|{message}"):
         ready(coco)
+
+
+def test_ids_as_text_and_a_byte_order_mark_change_nothing(coco: Path) -> None:
+    path = coco / "annotations" / "instances_val2017.json"
+    before = ready(coco).val_set
+    content = json.loads(path.read_text())
+    content["images"][0]["id"] = str(content["images"][0]["id"])
+    content["annotations"][1]["image_id"] = float(content["annotations"][1]["image_id"])
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
+    with pytest.warns(UserWarning, match=r"instances_val2017.json: 2 ids are written like '1'"):
+        after = ready(coco).val_set
+    assert before is not None
+    assert after is not None
+    assert after.annotations.files == before.annotations.files
+    np.testing.assert_array_equal(after.annotations.ends, before.annotations.ends)
+    np.testing.assert_array_equal(after.annotations.boxes, before.annotations.boxes)
 
 
 def test_whole_sizes_written_as_floats_are_sizes(coco: Path) -> None:

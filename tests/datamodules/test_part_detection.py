@@ -106,6 +106,23 @@ def test_workers_give_the_same_batches(shapes_root: Path) -> None:
     assert all(same(one, other) for one, other in zip(alone, workers, strict=True))
 
 
+def test_parts_that_no_training_image_shows_are_named(shapes_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(shapes_root, root)
+    file = sorted((root / "pinpp" / "json").glob("*.json"))[0]
+    content = json.loads(file.read_text())
+    content["categories"] += [{"id": 90, "name": "wing"}, {"id": 91, "name": "antenna"}]
+    file.write_text(json.dumps(content))
+    names = f"{file.stem}:antenna, {file.stem}:wing"
+    with pytest.warns(UserWarning, match=rf"2 of \d+ parts have no mask .*: {names}"):
+        module = data(root)
+    assert module.image_counts.count_nonzero() == module.vocabulary.num_parts - 2
+    for path in (root / "pinpp" / "json").glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"annotations": []}))
+    with pytest.raises(ValueError, match="no image to train on shows a part"):
+        data(root)
+
+
 def test_image_of_another_size_than_annotated(shapes_root: Path, tmp_path: Path) -> None:
     pinpp = tmp_path / "pinpp"
     shutil.copytree(shapes_root / "pinpp", pinpp)

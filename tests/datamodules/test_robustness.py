@@ -242,3 +242,9 @@ def test_wrong_subsets_are_refused(shapes_root: Path, subsets: Path, tmp_path: P
 
 def make_lines(root: Path) -> list[str]:
     return make_sets(root).subset_lines().splitlines(keepends=True)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("\ufeffa/1.jpg 0\nb/2.jpg 1\n", encoding="utf-8")
+    assert read_image_list(path, ["a", "b"]) == [("a/1.jpg", 0), ("b/2.jpg", 1)]

@@ -216,7 +216,10 @@ def test_run_lengths_are_read_too(tmp_path: Path) -> None:
     [
         ({"images": [*IMAGES, IMAGES[0]]}, "images share an id"),
         ({"images": [*IMAGES, IMAGES[0] | {"id": 10}]}, "n02100000_5.JPEG is listed twice"),
-        ({"images": [{"id": 1, "file_name": "n1_1.JPEG"}]}, "lacks 'height'"),
+        (
+            {"images": [{"id": 1, "file_name": "n1_1.JPEG"}]},
+            "n1_1.JPEG has no height and width",
+        ),
         ({"images": [IMAGES[0] | {"height": 0}]}, "n02100000_5.JPEG has no height"),
         ({"categories": [{"id": 0, "name": "Car/Body"}]}, "cannot be a part's name"),
         ({"categories": {}}, "no list 'categories'"),

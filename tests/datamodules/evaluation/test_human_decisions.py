@@ -29,7 +29,7 @@ def test_sessions_are_joined_and_ordered_by_image(tmp_path: Path) -> None:
     folder = tmp_path / "raw-data" / "uniform-noise"
     row = "subject-01,{},1,0.5,{},cat,0.90,000{}_nse_s01_0.90_cat_10_n0{}_1.png"
     write(folder / "a.csv", row.format(1, "cat", 1, 5))
-    write(folder / "b.csv", row.format(2, "na", 2, 4), header=HEADER.lower())
+    write(folder / "b.csv", row.format(2, "na", 2, 4), header="\ufeff" + HEADER.lower())
     ((experiment, (one,)),) = read_decisions(tmp_path).items()
     assert (experiment, one.subject) == ("uniform-noise", "subject-01")
     assert one.images == ("n04_1", "n05_1")

@@ -88,7 +88,7 @@ def test_relations_are_written_per_object() -> None:
             "annotation 9: .*mask is 7x5, its image 5x7",
         ),
         ({"images": [{"id": 1, "file_name": "ant/1.jpg", "height": 5, "width": 7}]}, "ant/1.jpg"),
-        ({"images": [{"id": 1, "height": 5, "width": 7}]}, "malformed"),
+        ({"images": [{"id": 1, "height": 5, "width": 7}]}, "image 1: its file_name is None"),
         ({"annotations": None}, "no list 'annotations'"),
     ],
 )

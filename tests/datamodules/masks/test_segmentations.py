@@ -43,7 +43,7 @@ def test_three_spellings_are_one_mask() -> None:
         (None, "malformed_entry"),
         ({"counts": SQUARE}, "malformed_entry"),
         ({"size": [6, 8]}, "broken_runs"),
-        ({"size": [6.0, 8], "counts": SQUARE}, "malformed_entry"),
+        ({"size": [6.5, 8], "counts": SQUARE}, "malformed_entry"),
         ({"size": [8, 6], "counts": SQUARE}, "size_mismatch"),
         ({"size": [6, 8], "counts": SQUARE[:-1]}, "broken_runs"),
         ({"size": [6, 8], "counts": SQUARE + "P"}, "broken_runs"),

@@ -88,7 +88,7 @@ def test_problems_are_listed_summed_up_and_mended(
     fixed = sorted(files_of(root / "fixed"))
     assert fixed == ["including/cat.txt", "json/cat.json", "json/flatworm.json"]
     reports = check_data(root / "imagenet", root / "fixed", workers=1)
-    assert set(kinds(reports)) == {"image_without_parts"}
+    assert set(kinds(reports)) == {"image_without_parts", "category_without_masks"}
     vocabulary = PartVocabulary.from_pinpp(root / "fixed", root / "imagenet")
     rows = read_annotations(root / "fixed", vocabulary, root / "imagenet" / "train")
     assert [(row.key, len(row.instances)) for row in rows] == [
