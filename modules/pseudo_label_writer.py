@@ -66,7 +66,8 @@ def load_segmenter(
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(
             f"{checkpoint} is not a segmenter checkpoint ({type(error).__name__}: {reason}): "
-            "run make stage1-segmenter again"
+            "give the checkpoint of stage 1, or delete its run folder and run make "
+            "stage1-segmenter again"
         ) from None
     own = network.state_dict()
     undone = undo_prefixes(state, own, str(checkpoint))
@@ -77,7 +78,8 @@ def load_segmenter(
         raise UserError(
             f"{checkpoint} is a checkpoint of another vocabulary than the data's "
             f"{object_parts.shape[1] - 1} parts ({other[0]} {found} instead of {wanted}): use the "
-            "annotations it was trained on, or run make stage1-segmenter again"
+            "annotations it was trained on, or delete its run folder and run make "
+            "stage1-segmenter again"
         )
     refuse_foreign_names(undone, own, str(checkpoint), "the segmenter")
     load_strictly(network, state, str(checkpoint))

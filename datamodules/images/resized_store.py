@@ -215,5 +215,6 @@ class ResizedStore:
             at = wrong[0]
             raise UserError(
                 f"{self.folder}: the original of {keys[at]} was {sizes[0][at]}x{sizes[1][at]}, its "
-                f"part labels are {heights[at]}x{widths[at]}: {REMEDY} again, or stage 2"
+                f"part labels are {heights[at]}x{widths[at]}: {REMEDY} again, or "
+                "delete the labels' run folder and run make stage2-pseudolabels again"
             )

@@ -191,7 +191,7 @@ class BoxPrecision:
 class DetectionResults(Summary):
     """Precision of a downstream detector: by attack (`clean` for none), number of images."""
 
-    remedy: ClassVar[str] = "run make downstream-detection again"
+    remedy: ClassVar[str] = "delete it and run make downstream-detection again"
 
     precisions: dict[str, BoxPrecision]
     images: int

@@ -17,7 +17,7 @@ class Summary:
     """What an evaluation leaves in its run folder; attributes of subclasses are its entries."""
 
     file: ClassVar[str] = "summary.json"
-    remedy: ClassVar[str] = "run make evaluate again"
+    remedy: ClassVar[str] = "delete it and run make evaluate again"
 
     @classmethod
     def read(cls, run: Path) -> Self:

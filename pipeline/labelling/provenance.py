@@ -32,8 +32,8 @@ def check_vocabulary(checkpoint: Path, vocabulary: PartVocabulary) -> None:
         raise UserError(
             f"{checkpoint} is a checkpoint of another vocabulary ({trained.num_parts} parts, "
             f"{trained.content_hash[:12]}) than the data's ({vocabulary.num_parts} parts, "
-            f"{vocabulary.content_hash[:12]}): use the annotations it was trained on, or run "
-            "make stage1-segmenter again"
+            f"{vocabulary.content_hash[:12]}): use the annotations it was trained on, or delete "
+            f"{saved.parent} and run make stage1-segmenter again"
         )
 
 

@@ -81,7 +81,10 @@ def pseudo_label_miou(
     counts = np.zeros((3, size), np.int64)
     for image in truth:
         if image.key not in row_of:
-            raise UserError(f"{image.key} has no pseudo label: run make stage2-pseudolabels")
+            raise UserError(
+                f"{image.key} is not among the labelled images: compare with annotations of those, "
+                "or label it, too, in a stage 2 run with another NAME="
+            )
         target = composite(image, relations)
         guess = _composite(row_of[image.key], image, relations, min_score)
         guess[guess >= size] = 0  # a class that the truth never shows is not averaged over

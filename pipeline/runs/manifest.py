@@ -47,7 +47,7 @@ class Manifest:
             UserError: if it is damaged or of another format version.
         """
         path = run / MANIFEST
-        content = read_json(path, "run that stage again")
+        content = read_json(path, "delete it and run that stage again")
         version = content.get("format_version", 1)
         if version != FORMAT_VERSION:
             raise UserError(
@@ -57,7 +57,9 @@ class Manifest:
             )
         names = {field.name for field in fields(cls)}
         if missing := names - content.keys():
-            raise UserError(f"{path} lacks {', '.join(sorted(missing))}: run that stage again")
+            raise UserError(
+                f"{path} lacks {', '.join(sorted(missing))}: delete it and run that stage again"
+            )
         return cls(**{name: content[name] for name in names})
 
     @classmethod
@@ -110,7 +112,8 @@ def require_complete(run: Path, target: str, vocabulary_hash: str | None = None)
     if vocabulary_hash is not None and made_for != vocabulary_hash:
         raise UserError(
             f"{run} was made for another part vocabulary ({str(made_for)[:12]}, the data has "
-            f"{vocabulary_hash[:12]}): use the annotations it was made with, or run {target} again"
+            f"{vocabulary_hash[:12]}): use the annotations it was made with, or delete it and "
+            f"run {target} again"
         )
 
 

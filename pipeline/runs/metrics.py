@@ -7,6 +7,7 @@ from typing import Self
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import read_json, write_json
 
+REMEDY = "delete it and measure the run again with the stage's subcommand validate"
 FILE = "metrics.json"
 FORMAT_VERSION = 1
 
@@ -35,18 +36,18 @@ class Metrics:
         path = run / FILE
         if not path.is_file():
             return None
-        content = read_json(path, "run that stage again")
+        content = read_json(path, REMEDY)
         version = content.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise UserError(
                 f"{path} has format {version}, this version of partrobust reads format "
-                f"{FORMAT_VERSION}: validate the run again"
+                f"{FORMAT_VERSION}: {REMEDY}"
             )
         epoch, step = content.pop("epoch", None), content.pop("step", None)
         try:
             return cls({name: float(value) for name, value in content.items()}, epoch, step)
         except (TypeError, ValueError) as error:
-            raise UserError(f"{path} is damaged ({error}): validate the run again") from None
+            raise UserError(f"{path} is damaged ({error}): {REMEDY}") from None
 
     def write(self, run: Path) -> None:
         """Writes the metrics of a run folder: one flat object, metrics by name."""

@@ -129,7 +129,8 @@ def read_evaluation(folder: Path) -> Evaluation:
     attacks = RobustnessSummary.find(folder)
     general = GeneralisationSummary.find(folder / GENERALISATION.name)
     settings_file = folder / "records" / "settings.json"
-    records = read_json(settings_file, RobustnessSummary.remedy) if settings_file.is_file() else {}
+    remedy = f"restore it, or delete {settings_file.parent} and run make evaluate again"
+    records = read_json(settings_file, remedy) if settings_file.is_file() else {}
     settings = records.get("threats", {})
     inner = sorted(path.parent for path in folder.glob("subsets/*/summary.json"))
     subsets = {path.name: read_evaluation(path) for path in inner}

@@ -91,5 +91,7 @@ def read_examples(run: Path, limit: int = 8) -> list[ExamplePair]:
                 )
             )
     except (KeyError, ValueError, OSError, EOFError, IndexError) as error:
-        raise UserError(f"{path} is damaged ({error}): run make evaluate again") from None
+        raise UserError(
+            f"{path} is damaged ({error}): delete it and run make evaluate again"
+        ) from None
     return pairs

@@ -89,7 +89,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): run its stage again") from None
+        raise UserError(
+            f"{path} is damaged ({error}): run the stage's subcommand validate, which writes "
+            "it anew"
+        ) from None
 
 
 def _leaves(config: Any, path: str = "") -> list[tuple[str, Any]]:

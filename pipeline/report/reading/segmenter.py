@@ -87,7 +87,8 @@ def category_tables(run: Path, count: int = 8) -> list[CategoryTable]:
             total = sum(row["AP_filtered"] is not None for row in rows)
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"{run / 'per_category.json'} lacks {error}: run stage1_segmenter validate again"
+                f"{run / 'per_category.json'} lacks {error}: run the stage's "
+                "subcommand validate, which writes it anew"
             ) from None
         groups = [(name, group) for name, group in (("worst", worst), ("best", best)) if group]
         tables.append(CategoryTable(title, total, columns, groups))

@@ -52,9 +52,12 @@ def test_parts_stand_beside_the_threat_that_says_most(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 7}, r"summary\.json has format version 7, .* reads 1: run make eval"),
+        (
+            {"format_version": 7},
+            r"summary\.json has format version 7, .* reads 1: delete it and run make eval",
+        ),
         ({"format_version": None}, r"has format version None"),
-        ({"threats": [{"name": "pgd"}]}, r"summary\.json lacks 'norm': run make evaluate again"),
+        ({"threats": [{"name": "pgd"}]}, r"summary\.json lacks 'norm': delete it and run make"),
         ({"parts": {}}, r"summary\.json lacks 'threats'"),
     ],
 )

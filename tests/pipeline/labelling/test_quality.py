@@ -80,7 +80,7 @@ def test_included_part_and_score_threshold_decide_the_composite() -> None:
 
 def test_refusals_name_the_image() -> None:
     truth = [image("ant/0.jpg", (1, np.ones(SIZE, bool), 1.0))]
-    with pytest.raises(ValueError, match=r"ant/0.jpg has no pseudo label"):
+    with pytest.raises(ValueError, match=r"ant/0.jpg is not among the labelled images"):
         pseudo_label_miou([], truth, ())
     with pytest.raises(ValueError, match=r"ant/0.jpg is 3x4"):
         pseudo_label_miou([ImageParts("ant/0.jpg", 0, 3, 4)], truth, ())
