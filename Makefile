@@ -21,8 +21,8 @@ generalise = $(RUN) generalisation test $(call config,imagenet) $(data) \
 need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 
 .NOTPARALLEL:
-.PHONY: help setup demo test lint check-data data-statistics stage1-segmenter stage2-pseudolabels \
-  label-report export-labels import-labels stage3-mpm export-model evaluate \
+.PHONY: help setup demo test lint check-data sort-val data-statistics stage1-segmenter \
+  stage2-pseudolabels label-report export-labels import-labels stage3-mpm export-model evaluate \
   generalisation compare human-alignment \
   downstream-detection report tiny-imagenet resize-images estimate study clean
 
@@ -31,7 +31,8 @@ help:
 	@echo "make test                 the tests (ARGS='-m slow' for the slow ones)"
 	@echo "make lint                 ruff and mypy"
 	@echo
-	@echo "make check-data           every problem in the annotations (ARGS='--fix FOLDER' mends a copy)"
+	@echo "make check-data           every problem in images and annotations (DECODE=1 decodes all images)"
+	@echo "make sort-val             ImageNet's val into class folders, DEVKIT= or LIST="
 	@echo "make data-statistics      counts and density beside the paper -> RUNS/data_statistics"
 	@echo
 	@echo "make stage1-segmenter     train the part segmenter      -> RUNS/stage1_segmenter"
@@ -89,7 +90,12 @@ lint: $(READY)
 check-data: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) check_data --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) \
-	  $(if $(PINPP_VAL),--pinpp_val $(call q,$(PINPP_VAL))) $(ARGS)
+	  $(if $(PINPP_VAL),--pinpp_val $(call q,$(PINPP_VAL))) $(if $(DECODE),--decode=true) $(ARGS)
+
+sort-val: $(READY)
+	$(call need,IMAGENET)
+	$(RUN) sort_val --imagenet $(call q,$(IMAGENET)) \
+	  $(if $(DEVKIT),--devkit $(call q,$(DEVKIT))) $(if $(LIST),--list $(call q,$(LIST))) $(ARGS)
 
 data-statistics: $(READY)
 	$(call need,IMAGENET PINPP)

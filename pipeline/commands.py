@@ -43,6 +43,11 @@ GROUPS = {
             "every problem in images and annotations; status 1 if training would be affected",
             stopped="stopped",
         ),
+        "sort_val": Command(
+            "pipeline.annotations.sort_val:main",
+            "ImageNet's val as unpacked into class folders",
+            stopped=GOES_ON,
+        ),
         "data_statistics": Command(
             "pipeline.annotations.statistics:main",
             "counts and density beside the paper",

@@ -146,7 +146,8 @@ def _print(problems: Sequence[Problem], outcome: dict[str, Any]) -> None:
     sizes = [f"{outcome[key]:,} {key}" for key in ("objects", "images", "masks")]
     print(f"sound: {', '.join(sizes)} in {outcome['seconds']:.1f} s, {rate:,.0f} masks/s")
     print(
-        "training would be affected: correct the entries above, or use --fix FOLDER"
+        "training would be affected: mend what is listed above as error; --fix FOLDER writes the "
+        "annotations without their bad entries"
         if outcome["affects_training"]
         else "training would not be affected"
     )
