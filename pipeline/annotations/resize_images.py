@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from datamodules.files.errors import UserError, os_errors
-from datamodules.images.imagenet_folder import list_objects
+from datamodules.images.imagenet_folder import list_images, list_objects
 from datamodules.images.resized_store import Settings, claim, finish, resize_object
 from pipeline.runs.process_map import work_through
 
@@ -26,11 +26,12 @@ def resize_images(
 
     Raises:
         MissingInputError: if there are no images.
-        UserError: if `out` cannot be used.
+        UserError: if `out` cannot be used, or `train/` by no stage.
     """
     objects = list_objects(imagenet)
     if out.resolve().is_relative_to(imagenet.resolve()):
         raise UserError(f"--out {out} lies within {imagenet}: name a folder outside of it")
+    list_images(imagenet / "train")  # names that the index could not hold are refused at once
     claim(out, settings)
     tasks = [(imagenet / "train", out, name) for name in objects]
     workers = workers or len(os.sched_getaffinity(0))
