@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
+from datamodules.files.errors import MissingInputError
 from modules.mpm import MPM
 from modules.state_dicts.weight_files import load_strictly, read_state
 
@@ -18,6 +19,9 @@ class ExportRecogniser(Callback):
         """Loads `best.ckpt` (averaged weights, if any) and exports it, on rank 0.
 
         A dry run leaves nothing that could be taken for a result.
+
+        Raises:
+            MissingInputError: if the checkpoint is gone.
         """
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
@@ -26,6 +30,11 @@ class ExportRecogniser(Callback):
             for callback in trainer.checkpoint_callbacks
             if isinstance(callback, ModelCheckpoint) and callback.monitor is not None
         )
+        if best and not Path(best).is_file():
+            raise MissingInputError(
+                f"{best}, which this run chose to export, was moved or deleted: put it back and "
+                "start the run again, or train anew under another NAME="
+            )
         if best:
             load_strictly(pl_module, read_state(Path(best)), best)
         else:  # a run too short for a validation; an average of the weights is already in place

@@ -5,9 +5,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.labels.label_set import read_labels
+from modules.mpm import MPM
+from modules.networks.structures import NetworkSettings
+from pipeline.__main__ import user_message
 from pipeline.cli import main
+from pipeline.export.export_callback import ExportRecogniser
 from tests.pipeline.commands import run, stage_args
 
 
@@ -90,6 +97,33 @@ def test_unfinished_stage_is_refused(data: Path, finished_runs: Path, tmp_path: 
     manifest.write_text(manifest.read_text().replace('"complete"', '"running"'))
     with pytest.raises(ValueError, match="is running, not complete: run make stage1-segmenter"):
         main(stage_args("stage2_pseudolabels", data, tmp_path))
+
+
+def test_a_best_checkpoint_that_is_gone(data: Path, finished_runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_runs / "stage1_segmenter", tmp_path / "stage1_segmenter")
+    best, last = (
+        tmp_path / "stage1_segmenter" / "checkpoints" / f"{n}.ckpt" for n in ("best", "last")
+    )
+    best.unlink()
+    validate = stage_args("stage1_segmenter", data, tmp_path)
+    validate[1] = "validate"
+    label = stage_args("stage2_pseudolabels", data, tmp_path, name="other_labels")
+    for args in (validate, label):
+        with pytest.raises(ValueError, match="does not exist") as found:  # a library may wrap it
+            main(args)
+        line = str(user_message(found.value))
+        assert line.startswith(f"{best} does not exist, as no validation")
+        assert line.endswith(f"or give {last} itself")
+
+
+def test_what_a_run_chose_to_export_is_gone(tmp_path: Path) -> None:
+    chosen = ModelCheckpoint(tmp_path, monitor="val/robust_acc")
+    chosen.best_model_path = str(tmp_path / "best.ckpt")
+    trainer = Trainer(default_root_dir=tmp_path, callbacks=[chosen], logger=False)
+    module = MPM(torch.ones(3, 4, dtype=torch.bool), NetworkSettings("bypass", "resnet10t"))
+    with pytest.raises(FileNotFoundError, match=r"best\.ckpt, which this run chose.*put it back"):
+        ExportRecogniser().on_fit_end(trainer, module)
+    assert not (tmp_path / "export").exists()
 
 
 def test_checkpoint_of_another_vocabulary(data: Path, finished_runs: Path, tmp_path: Path) -> None:

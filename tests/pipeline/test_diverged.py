@@ -15,7 +15,8 @@ from pipeline.cli import main
 from pipeline.runs.manifest import Manifest
 from tests.pipeline.commands import run, stage_args, start_python
 
-POISON = "TEST_POISON"  # environment variable: RANK/STEP whose images are not finite
+# Environment variable: RANK/STEP whose images are not finite, or with /detectron2 that fails so.
+POISON = "TEST_POISON"
 LR = "--model.init_args.optimizer.init_args.lr"
 
 
@@ -25,7 +26,10 @@ class PoisonedBatch(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if os.environ.get(POISON) == f"{trainer.global_rank}/{trainer.global_step + 1}":
+        place = f"{trainer.global_rank}/{trainer.global_step + 1}"
+        if os.environ.get(POISON) == f"{place}/detectron2":
+            raise FloatingPointError("Predicted boxes or scores contain Inf/NaN. It diverged.")
+        if os.environ.get(POISON) == place:
             batch["image"] = torch.full_like(batch["image"], math.nan, dtype=torch.float32)
 
 
@@ -97,6 +101,21 @@ def test_the_last_checkpoint_stays_good_and_the_run_goes_on_from_it(
         assert last(folders[name])["global_step"] == 27
         assert Manifest.read(folders[name]).is_complete
         assert (folders[name] / "export" / "model.safetensors").is_file()
+
+
+def test_an_engine_that_gives_up_is_told_the_same_way(
+    overlay: str,
+    finished_runs: Path,
+    shapes_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(POISON, "0/3/detectron2")
+    args = stage_args("stage3_mpm", shapes_root, finished_runs, overlay)
+    with pytest.raises(
+        ValueError, match=r"in step 2 .*: Predicted .*diverged; begin a new run .*las"
+    ):
+        main([*args, f"--trainer.default_root_dir={tmp_path / 'run'}"])
 
 
 def test_one_rank_with_a_bad_batch_stops_both(

@@ -163,6 +163,18 @@ def test_a_figure_that_is_none_chooses_no_checkpoint(tmp_path: Path) -> None:
     assert (tmp_path / "best.ckpt").exists()
 
 
+def test_weights_that_are_not_finite_are_not_validated_either(tmp_path: Path) -> None:
+    trainer, _ = fit(Line(), tmp_path)
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    content["state_dict"]["network.1.weight"][0, 0] = torch.nan
+    torch.save(content, tmp_path / "bad.ckpt")
+    loader: Any = DataLoader(torch.randn(1, 2, 3), batch_size=None)  # type: ignore[arg-type]
+    module = Line()
+    with pytest.raises(ValueError, match=r"bad\.ckpt holds values .* in network\.1\.weight"):
+        trainer.validate(module, loader, ckpt_path=tmp_path / "bad.ckpt")
+    assert not module.validated
+
+
 def half(scaler: torch.amp.GradScaler | None) -> MixedPrecision:
     return MixedPrecision("16-mixed" if scaler else "bf16-mixed", "cpu", scaler)
 
