@@ -137,7 +137,7 @@ def _prefixes(given: Collection[str], wanted: Collection[str]) -> tuple[str, lis
     best = [prefix for prefix, count in counts.items() if count == most]
     # an average first, then the outermost
     prefix = min(best, key=lambda p: (-_averages(p), len(p), p), default="")
-    if 2 * most <= len(wanted):
+    if 4 * most <= min(len(wanted), len(given)):
         return prefix, []  # hardly this network's names, so nothing is a second copy of it
     rivals = [p for p, count in counts.items() if p != prefix and 2 * count > most]
     return prefix, sorted(rivals, key=len, reverse=True)
