@@ -57,6 +57,7 @@ help:
 	@echo "IMAGENET=  folder with train/ and val/     PINPP=  folder with json/ and including/"
 	@echo "PINPP_VAL= annotations of val images       RUNS=   where outputs go (runs)"
 	@echo "CONFIG=    NAME of configs/STAGE/NAME.yaml or a path; all have small; 'small sv1' overlays"
+	@echo "DEVKIT=    ILSVRC2012_devkit_t12 (folder or archive)   LIST= lines 'file class', of make sort-val"
 	@echo "SPLIT=     split file of PINPP            TRUTH=  annotations for label-report"
 	@echo "UNFILTERED= run folder of labels made without the category filter, for label-report"
 	@echo "DATA=      of make study: part_shapes, or a folder with imagenet/ and pinpp/"

@@ -65,11 +65,21 @@ def test_every_stage_has_a_make_target_that_gives_it_its_inputs(stage: Stage) ->
         ("estimate", "-m pipeline estimate"),
         ("study", "-m pipeline study --data part_shapes --out out/study"),
         ("demo", "-m pipeline demo"),
+        ("check-data", "--decode=true"),
+        ("sort-val", "-m pipeline sort_val --imagenet i --devkit k"),
         ("help", "make stage1-segmenter"),
     ],
 )
 def test_make_target(target: str, expected: str) -> None:
-    variables = ["CONFIG=small", "IMAGENET=i", "PINPP=p", "RUNS=out", "COCO=c"]
+    variables = [
+        "CONFIG=small",
+        "IMAGENET=i",
+        "PINPP=p",
+        "RUNS=out",
+        "COCO=c",
+        "DEVKIT=k",
+        "DECODE=1",
+    ]
     result = subprocess.run(
         ["make", "-n", target, *variables], cwd=PROJECT, capture_output=True, text=True, check=True
     )

@@ -53,10 +53,11 @@ def list_split(split: Path, known: Collection[str] | None = None) -> SplitListin
         images = [entry for entry in entries if is_image(entry)]
         left_out += len(entries) - len(images)
         keys += [f"{name}/{image}" for image in images]
+        wrong = [] if is_utf8(name) else [folder]
+        wrong += [folder / image for image in images if not is_utf8(image)]
         problems += [
             _problem("name_not_utf8", path, "its name is not UTF-8 text: rename it")
-            for path in (folder, *(folder / image for image in images))
-            if not is_utf8(path.name)
+            for path in wrong
         ]
         if known is not None and name not in known:
             message = f"is a class without a folder in {printable(split.parent / 'train')}"

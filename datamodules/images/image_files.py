@@ -1,5 +1,6 @@
 """Image files: which files are images, and how each kind of pixel becomes 8-bit RGB."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ def is_image(name: str) -> bool:
 
     The suffixes are torchvision's; what starts with a dot is no data (`._cat.jpg` of macOS).
     """
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def visible_folders(folder: Path) -> list[Path]:

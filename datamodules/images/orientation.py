@@ -7,6 +7,8 @@ turned the image fits the stored pixels in no way.
 from PIL import ExifTags, Image
 
 UPRIGHT = 1
+# Where Pillow looks for it; most images of a data set have none of these.
+CARRIERS = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
 SWAPS_SIDES = frozenset({5, 6, 7, 8})  # orientations that turn by a quarter
 
 
@@ -17,7 +19,7 @@ def exif_orientation(image: Image.Image) -> int:
     pixels; it is known once those are loaded. A TIFF is upright: its orientation is a part of the
     format, and Pillow turns size and pixels itself.
     """
-    if image.format == "TIFF":
+    if image.format == "TIFF" or CARRIERS.isdisjoint(image.info):
         return UPRIGHT
     try:
         # the method of PNG files would load the pixels
