@@ -12,6 +12,11 @@ from datamodules.annotations.split_checks import decode_images
 from datamodules.detection.annotated_images import read_annotated
 from datamodules.files.errors import UserError
 from datamodules.images.image_files import read_header, read_image
+from datamodules.images.imagenet_folder import list_images
+from datamodules.labels.pseudo_labels import write_labels
+from datamodules.masks.part_labels import ImageParts
+from datamodules.part_supervised import PartSupervisedDataModule
+from pipeline.labelling.import_labels import import_labels
 from tests.datamodules.annotations.annotated import cat_content, make_set, write
 
 
@@ -75,6 +80,25 @@ def test_annotations_of_the_turned_image_are_refused_with_the_reason(
         read_annotated(path, 8, 6)
     with pytest.raises(UserError, match=r"2\.jpg is 8x6.*correct one of them"):
         read_annotated(path, 9, 6)
+
+
+def test_stage_3_and_imports_say_the_reason_as_well(tmp_path: Path) -> None:
+    root = make_set(tmp_path)
+    save_turned(root / "imagenet/train/cat/2.jpg", (6, 8), 6)
+    (root / "imagenet/val").symlink_to(root / "imagenet/train")
+    rows = [ImageParts(key, label, 6, 8) for key, label in list_images(root / "imagenet/train")]
+    write_labels(root / "run/labels/00000.parquet", rows)
+    data = PartSupervisedDataModule(
+        root / "imagenet", root / "pinpp", root / "run", image_size=8, val_resize=8
+    )
+    data.prepare_data()  # the annotation, 8x6, replaces the row
+    data.setup("fit")
+    position = [key for key, _ in data.train_set.images].index("cat/2.jpg")
+    with pytest.raises(UserError, match=r"2\.jpg is 6x8, its part.*8x6: that is .*orientation 6"):
+        _ = data.train_set[0, position]
+    given = {"imagenet": root / "imagenet", "pinpp": root / "pinpp", "allow_missing": True}
+    with pytest.raises(UserError, match=r"2\.jpg is 6x8 \(height x width\): that is .*tation 6"):
+        import_labels(root / "pinpp", root / "out", "coco", **given)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
