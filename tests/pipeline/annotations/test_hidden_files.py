@@ -21,7 +21,8 @@ from datamodules.evaluation.object_groups import known_groups
 from datamodules.evaluation.ood_sets import ClassFolders, FolderSet
 from datamodules.imagenet_shards import ImageNetShardsDataModule
 from datamodules.images.imagenet_folder import list_images, list_objects
-from datamodules.labels.pseudo_labels import label_files, read_labels, write_labels
+from datamodules.labels.label_set import read_labels
+from datamodules.labels.pseudo_labels import label_files, write_labels
 from datamodules.masks.part_labels import ImageParts
 from pipeline.annotations.check_data import check_data
 from pipeline.labelling.import_labels import import_labels
