@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -23,6 +22,7 @@ from pipeline.runs.manifest import Manifest, mark_complete, require_complete
 from pipeline.runs.settings import is_done, plain_config, refuse_changed_config
 from pipeline.runs.stage_outputs import StageOutputs
 from pipeline.runs.stages import CONFIGS, STAGES, Stage
+from pipeline.runs.trainer_settings import numbers_of_batches, out_of_time, refuse_unsuited
 
 BARS = {"batches": RichProgressBar, "labels": LabelProgressBar}
 
@@ -41,6 +41,7 @@ class PipelineCLI(LightningCLI):
 
     def __init__(self, stage: Stage, args: Sequence[str]) -> None:
         self.stage = stage
+        self.limits = numbers_of_batches(args)
         files = [str(CONFIGS / "base.yaml"), str(stage.configs / "defaults.yaml")]
         default = {"default_config_files": files}
         super().__init__(
@@ -84,8 +85,10 @@ class PipelineCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuses missing inputs and changed settings, and resumes where a run was cut."""
         config = self.config[self.subcommand]
-        if self.stage.trains:
-            _refuse_unsuited(config.trainer)
+        assert self.subcommand is not None
+        for name, batches in self.limits.items():
+            config.trainer[name] = batches
+        refuse_unsuited(self.stage, self.subcommand, config.trainer)
         _require_checkpoint(config.ckpt_path)
         dry = bool(config.trainer.fast_dev_run)  # leaves a run as it is, and begins anew
         if self.subcommand == "fit" and config.ckpt_path is None and not dry:
@@ -109,6 +112,12 @@ class PipelineCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds data, module and trainer; the earlier stage must share the vocabulary."""
         super().instantiate_classes()
+        kinds = {kind.__name__ for one in self.trainer.callbacks for kind in type(one).__mro__}  # type: ignore[attr-defined]
+        if self.stage.writer not in kinds:
+            raise UserError(
+                f"trainer.callbacks lacks {self.stage.writer}, which writes the results of "
+                f"{self.stage.name}: add it, or add yours with --trainer.callbacks+="
+            )
         if earlier := self._earlier_run():
             require_complete(*earlier, self.datamodule.vocabulary.content_hash)
 
@@ -119,7 +128,8 @@ class PipelineCLI(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(self.run_folder, name="", version="")
         if config.trainer.enable_progress_bar is not False:
             self.trainer_defaults["callbacks"] = [BARS[self.stage.bar]()]
-        trainer = super().instantiate_trainer(default_root_dir=str(self.run_folder), **kwargs)
+        kwargs |= {"default_root_dir": str(self.run_folder), **self.limits}
+        trainer = super().instantiate_trainer(**kwargs)
         self.finite = FiniteTraining()
         if self.stage.trains:  # before all others, which so see no state that is not finite
             trainer.callbacks.insert(0, self.finite)  # type: ignore[attr-defined]
@@ -144,21 +154,6 @@ class PipelineCLI(LightningCLI):
             return None
         value = self.config[self.subcommand].get(earlier.setting)
         return None if value is None or Path(value).is_file() else (Path(value), earlier.target)
-
-
-def _refuse_unsuited(trainer: Any) -> None:
-    """Refuses settings of the trainer under which a training would leave no sound checkpoint."""
-    if trainer.enable_checkpointing is False:
-        raise UserError(
-            "trainer.enable_checkpointing=false: the next stage reads checkpoints/best.ckpt, leave "
-            "it out"
-        )
-    if str(trainer.precision).endswith("-true") and not str(trainer.precision).startswith("32"):
-        mixed = str(trainer.precision).replace("-true", "-mixed")
-        raise UserError(
-            f"trainer.precision={trainer.precision} keeps the weights themselves in low precision: "
-            f"use {mixed}, or 32-true"
-        )
 
 
 def _require_checkpoint(path: str | None) -> None:
@@ -193,6 +188,9 @@ def main(args: list[str]) -> PipelineCLI | None:
         return None
     finished = cli.trainer.state.finished and not cli.trainer.interrupted
     finished = finished and not cli.trainer.fast_dev_run  # type: ignore[attr-defined]
+    if finished and out_of_time(cli.trainer):
+        finished = False
+        print(f"{cli.run_folder} ran out of trainer.max_time: the same command with more goes on")
     manifest = Manifest.find(cli.run_folder)
     if cli.again:  # a fit that was cut stays so
         finished = finished and manifest is not None and manifest.is_complete

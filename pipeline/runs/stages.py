@@ -41,6 +41,8 @@ class Stage:
         trains: whether it keeps checkpoints, the best one and the last.
         repeatable: whether a complete run may be measured again, as a folder that was missing may
             be there now and what is done costs nothing.
+        writer: callback that writes the stage's results; without it a run would end with none.
+        needs_gradients: whether what it measures is attacked.
         inner: folders inside the run folder that are runs of their own.
     """
 
@@ -54,7 +56,14 @@ class Stage:
     bar: Literal["batches", "labels"] = "batches"
     trains: bool = False
     repeatable: bool = False
+    writer: str = ""
+    needs_gradients: bool = False
     inner: tuple[str, ...] = ()
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether all that it does is to measure a finished model."""
+        return self.subcommand == "test"
 
     @property
     def configs(self) -> Path:
@@ -68,6 +77,7 @@ SEGMENTER = Stage(
     "make stage1-segmenter",
     "train the part segmenter",
     trains=True,
+    writer="SegmenterMetrics",
 )
 LABELS = Stage(
     "stage2_pseudolabels",
@@ -76,6 +86,7 @@ LABELS = Stage(
     "label the parts of all training images",
     earlier=EarlierRun(SEGMENTER.name, "model.init_args.segmenter", SEGMENTER.target),
     bar="labels",
+    writer="PseudoLabelShards",
 )
 MPM = Stage(
     "stage3_mpm",
@@ -84,6 +95,8 @@ MPM = Stage(
     "train the recogniser",
     earlier=EarlierRun(LABELS.name, "data.init_args.labels", LABELS.target),
     trains=True,
+    writer="ExportRecogniser",
+    needs_gradients=True,
 )
 GENERALISATION = Stage(
     "generalisation",
@@ -92,6 +105,7 @@ GENERALISATION = Stage(
     "accuracy on corruptions, shifts and biases",
     earlier=EarlierRun(MPM.name, "model.init_args.model", MPM.target, own_only=False),
     repeatable=True,
+    writer="GeneralisationRecords",
 )
 EVALUATION = Stage(
     "evaluate",
@@ -100,6 +114,8 @@ EVALUATION = Stage(
     "accuracy of a recogniser under attack",
     handed_over=("object_parts", "groups"),
     earlier=EarlierRun(MPM.name, "model.init_args.model", MPM.target, own_only=False),
+    writer="RobustnessRecords",
+    needs_gradients=True,
     inner=(GENERALISATION.name, "subsets"),
 )
 DETECTION = Stage(
@@ -111,6 +127,8 @@ DETECTION = Stage(
     handed_over=("num_classes",),
     earlier=EarlierRun(MPM.name, "model.init_args.backbone", MPM.target, own_only=False),
     trains=True,
+    writer="DetectionSummary",
+    needs_gradients=True,
 )
 STAGES = {
     stage.name: stage for stage in (SEGMENTER, LABELS, MPM, EVALUATION, GENERALISATION, DETECTION)

@@ -36,22 +36,6 @@ def test_unknown_stage_is_named() -> None:
         main(["stage9", "fit"])
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("enable_checkpointing=false", "the next stage reads checkpoints/best"),
-        ("precision=bf16-true", "use bf16-mixed, or 32-true"),
-        ("precision=16-true", "use 16-mixed, or 32-true"),
-    ],
-)
-def test_settings_that_leave_no_sound_checkpoint_are_refused(
-    setting: str, message: str, data: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        main(stage_args("stage1_segmenter", data, tmp_path, f"--trainer.{setting}"))
-    assert not (tmp_path / "stage1_segmenter").exists()
-
-
 def test_missing_imagenet_is_one_line(data: Path, tmp_path: Path) -> None:
     args = stage_args("stage1_segmenter", data, tmp_path)
     code, output = run([*args, f"--data.init_args.imagenet={tmp_path / 'nowhere'}"])
