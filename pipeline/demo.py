@@ -8,20 +8,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
 from datamodules.labels.label_set import read_labels
 from datamodules.part_shapes.part_shapes import render_part_shapes
-from pipeline.evaluation.summaries import RobustnessSummary
+from pipeline.demo_figures import show_parts, show_robustness
 from pipeline.labelling.quality import FilterGain, pseudo_label_miou
-from pipeline.runs.metrics import Metrics
 from pipeline.runs.stage_commands import stage_command
 from pipeline.runs.stages import EVALUATION, LABELS, MPM, SEGMENTER, Stage
 
 UNFILTERED, VANILLA = "stage2_unfiltered", "stage3_vanilla"
-MODELS = {MPM.name: "MPM", VANILLA: "vanilla AT"}
+MODELS = (MPM.name, VANILLA)
 
 
 class Demo:
@@ -112,30 +110,10 @@ class Demo:
         FilterGain(filtered, unfiltered).write(self.runs / LABELS.name)
 
     def show(self) -> None:
-        """Prints the figures of all stages."""
-        measured = Metrics.find(self.runs / SEGMENTER.name)
-        segmenter = measured.values if measured else {}
-        quality = FilterGain.find(self.runs / LABELS.name)
-        assert quality is not None  # measured above
-        parts = Table("", "without filter", "with filter", title="Parts on PartShapes")
-        for title, key in (("segmenter AP", "segm_AP"), ("segmenter AP50", "segm_AP50")):
-            parts.add_row(title, f"{segmenter[key]:.3f}", f"{segmenter[f'{key}_filtered']:.3f}")
-        values = quality.miou_unfiltered, quality.miou_filtered
-        parts.add_row("pseudo-label mIoU", *(f"{value:.3f}" for value in values))
-        self.console.print(parts)
-        robustness = Table(
-            "", *MODELS.values(), title="Accuracy in % [95 % interval], l_inf 4/255 unless named"
-        )
-        rows: dict[str, list[str]] = {}
-        for model in MODELS:
-            for threat in RobustnessSummary.read(self.runs / EVALUATION.name / model).threats:
-                low, high = (100 * bound for bound in threat.ci95)
-                rows.setdefault(f"{threat.name}, {threat.n} images", []).append(
-                    f"{100 * threat.accuracy:.1f} [{low:.0f}, {high:.0f}]"
-                )
-        for title, cells in rows.items():
-            robustness.add_row(title, *cells)
-        self.console.print(robustness)
+        """Prints the figures of all stages, and what they say."""
+        show_parts(self.runs, self.console)
+        mpm, vanilla = (self.runs / EVALUATION.name / model for model in MODELS)
+        show_robustness(mpm, vanilla, self.console)
         report = self.runs / "report" / "index.html"
         self.console.print(f"{time.monotonic() - self.started:.0f} s; report: {report}")
 

@@ -1,0 +1,109 @@
+"""What the demo found, as tables and in words."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.evaluation.compare_outcomes import compare
+from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes, threats_of
+from pipeline.evaluation.summaries import RobustnessSummary, ThreatRow
+from pipeline.labelling.quality import FilterGain
+from pipeline.runs.metrics import Metrics
+from pipeline.runs.stages import LABELS, SEGMENTER
+
+AUTOATTACK, SAME_BALL = "autoattack", "pgd20"  # of configs/evaluate/small.yaml, both 4/255
+ENOUGH = 100  # images for a word about a difference
+
+
+def show_parts(runs: Path, console: Console) -> None:
+    """Prints what the segmenter and its labels reach, without and with the category filter.
+
+    Args:
+        runs: folder of the demo's runs.
+        console: to print to.
+    """
+    measured, quality = Metrics.find(runs / SEGMENTER.name), FilterGain.find(runs / LABELS.name)
+    assert measured is not None  # both are written before
+    assert quality is not None
+    parts = Table("", "without filter", "with filter", title="Parts on PartShapes")
+    for title, key in (("segmenter AP", "segm_AP"), ("segmenter AP50", "segm_AP50")):
+        values = measured.values[key], measured.values[f"{key}_filtered"]
+        parts.add_row(title, *(f"{value:.3f}" for value in values))
+    values = quality.miou_unfiltered, quality.miou_filtered
+    parts.add_row("pseudo-label mIoU", *(f"{value:.3f}" for value in values))
+    console.print(parts)
+
+
+def show_robustness(mpm: Path, vanilla: Path, console: Console) -> None:
+    """Prints the accuracies of both models, their paired differences, and what these say.
+
+    Args:
+        mpm: evaluation of MPM.
+        vanilla: evaluation of vanilla adversarial training, on the same images.
+        console: to print to.
+    """
+    outcomes = {
+        name: (read_outcomes(vanilla, name), read_outcomes(mpm, name)) for name in threats_of(mpm)
+    }
+    titles = {row.name: _title(row) for row in RobustnessSummary.read(mpm).threats}
+    rows = {name: compare(*pair) for name, pair in outcomes.items()}
+    table = Table(
+        "", "images", "MPM", "vanilla AT", "MPM - vanilla", title="Accuracy in % [95 % interval]"
+    )
+    for name, row in rows.items():
+        sides = (_interval(row[side]["accuracy"], row[side]["ci95"]) for side in ("b", "a"))
+        gap = _interval(row["difference"], row["ci95"], "+")
+        table.add_row(titles[name], str(row["b"]["n"]), *sides, gap)
+    console.print(table)
+    for line in words(rows, outcomes, titles):
+        console.print(f"- {line}", markup=False, highlight=False)
+
+
+def words(
+    rows: Mapping[str, Mapping[str, Any]],
+    outcomes: Mapping[str, tuple[Outcomes, Outcomes]],
+    titles: Mapping[str, str],
+) -> list[str]:
+    """What the figures show and what not, a sentence a line.
+
+    Args:
+        rows: by threat, what `compare` says of vanilla and MPM.
+        outcomes: by threat, outcomes of vanilla and of MPM.
+        titles: by threat, what it is called.
+    """
+    lines = [_verdict(titles[name], row) for name, row in rows.items() if row["b"]["n"] >= ENOUGH]
+    if AUTOATTACK in outcomes and SAME_BALL in outcomes:
+        strong, weak = (outcomes[name][1].robust for name in (AUTOATTACK, SAME_BALL))
+        held = [key for key in strong if weak.get(key)]
+        broken = len(held) - sum(strong[key] for key in held)
+        lines.append(
+            f"Of the {len(strong)} images that AutoAttack saw, MPM holds {len(held)} under PGD in "
+            f"the same ball, and AutoAttack breaks {broken} of these: by so much PGD's figures may "
+            "be too high. So few images compare no models."
+        )
+    lines.append(
+        "The intervals are over images, of one training each; how much trainings differ is in "
+        "docs/study_part_shapes.md. These are rendered objects at 64 pixels, not photographs."
+    )
+    return lines
+
+
+def _verdict(name: str, row: Mapping[str, Any]) -> str:
+    gap, (low, high) = 100 * row["difference"], (100 * bound for bound in row["ci95"])
+    interval = f"[{low:+.1f}, {high:+.1f}] on {row['b']['n']} images"
+    if low <= 0 <= high:
+        return f"{name}: undecided, MPM - vanilla is {gap:+.1f} points {interval}."
+    side = "above" if gap > 0 else "below"
+    return f"{name}: MPM is {side} vanilla, {gap:+.1f} points {interval}."
+
+
+def _title(row: ThreatRow) -> str:
+    return row.name if row.norm is None else f"{row.name}, {row.norm} {round(255 * row.eps)}/255"
+
+
+def _interval(value: float, bounds: tuple[float, float], sign: str = "") -> str:
+    low, high = (f"{100 * bound:{sign}.1f}" for bound in bounds)
+    return rf"{100 * value:{sign}.1f} \[{low}, {high}]"
