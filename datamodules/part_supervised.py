@@ -22,7 +22,7 @@ from datamodules.annotations.pinpp import read_annotations
 from datamodules.files.errors import UserError
 from datamodules.images.device_augmentation import augment
 from datamodules.images.image_crops import Resampling
-from datamodules.images.imagenet_folder import list_images
+from datamodules.images.imagenet_folder import list_images, require_class_folders
 from datamodules.images.recognition import RecognitionImages, balanced_positions
 from datamodules.images.resized_store import ResizedStore
 from datamodules.images.sampling import EpochSampler
@@ -70,7 +70,7 @@ class PartSupervisedDataModule(LightningDataModule):
 
     Raises:
         UserError: if the label stride does not divide the image size, or a weight, a
-            probability or the jitter is out of range.
+            probability or the jitter is out of range, or `val/` has no class folders.
     """
 
     def __init__(
@@ -120,6 +120,7 @@ class PartSupervisedDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.vocabulary = PartVocabulary.from_pinpp(pinpp, imagenet)
+        require_class_folders(imagenet / "val")
 
     @property
     def object_parts(self) -> Tensor:
