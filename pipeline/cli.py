@@ -112,14 +112,18 @@ class PipelineCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds data, module and trainer; the earlier stage must share the vocabulary."""
         super().instantiate_classes()
+        self.require_writer()
+        if earlier := self._earlier_run():
+            require_complete(*earlier, self.datamodule.vocabulary.content_hash)
+
+    def require_writer(self) -> None:
+        """Refuses a trainer without the callback that writes what the stage is run for."""
         kinds = {kind.__name__ for one in self.trainer.callbacks for kind in type(one).__mro__}  # type: ignore[attr-defined]
         if self.stage.writer not in kinds:
             raise UserError(
                 f"trainer.callbacks lacks {self.stage.writer}, which writes the results of "
                 f"{self.stage.name}: add it, or add yours with --trainer.callbacks+="
             )
-        if earlier := self._earlier_run():
-            require_complete(*earlier, self.datamodule.vocabulary.content_hash)
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Puts everything a run writes into its run folder."""

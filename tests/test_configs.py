@@ -66,7 +66,7 @@ def test_every_stage_has_a_make_target_that_gives_it_its_inputs(stage: Stage) ->
         ("study", "-m pipeline study --data part_shapes --out out/study"),
         ("demo", "-m pipeline demo"),
         ("check-data", "--decode=true"),
-        ("sort-val", "-m pipeline sort_val --imagenet i --devkit k"),
+        ("sort-val", "-m pipeline sort_val --imagenet i "),
         ("help", "make stage1-segmenter"),
     ],
 )

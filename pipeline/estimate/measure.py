@@ -98,6 +98,9 @@ class EstimateCLI(PipelineCLI):
     def before_instantiate_classes(self) -> None:
         """Leaves the run folder alone."""
 
+    def require_writer(self) -> None:
+        """Nothing is to be written."""
+
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """A trainer that is never used."""
         return Trainer(logger=False, enable_checkpointing=False, **kwargs)  # type: ignore[arg-type]

@@ -57,8 +57,9 @@ class FixedStatistics(Callback):
 
 def _overlay(path: Path, every: int, *callbacks: str) -> Path:
     """Settings with an averaging of weights, checkpoints every so many steps and callbacks."""
+    added = [{"class_path": f"{HERE}.{name}"} for name in callbacks]
     content = {
-        "trainer": {"callbacks": [{"class_path": f"{HERE}.{name}"} for name in callbacks]},
+        "trainer": {"callbacks": [*added, {"class_path": "ExportRecogniser"}]},
         "last_checkpoint": {"every_n_train_steps": every},
         "ema_decay": 0.9,
     }
