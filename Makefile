@@ -21,13 +21,14 @@ generalise = $(RUN) generalisation test $(call config,imagenet) $(data) \
 need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 
 .NOTPARALLEL:
-.PHONY: help setup demo test lint check-data sort-val data-statistics stage1-segmenter \
+.PHONY: help setup demo demo-photographs test lint check-data sort-val data-statistics stage1-segmenter \
   stage2-pseudolabels label-report export-labels import-labels stage3-mpm export-model evaluate \
   generalisation compare human-alignment \
   downstream-detection report tiny-imagenet resize-images estimate study clean
 
 help:
 	@echo "make demo                 the whole pipeline on rendered images, about 15 minutes"
+	@echo "make demo-photographs     the same on DATA=, photographs with parts, from real weights"
 	@echo "make test                 the tests (ARGS='-m slow' for the slow ones)"
 	@echo "make lint                 ruff and mypy"
 	@echo
@@ -60,7 +61,7 @@ help:
 	@echo "DEVKIT=    ILSVRC2012_devkit_t12 (folder or archive)   LIST= lines 'file class', of make sort-val"
 	@echo "SPLIT=     split file of PINPP            TRUTH=  annotations for label-report"
 	@echo "UNFILTERED= run folder of labels made without the category filter, for label-report"
-	@echo "DATA=      of make study: part_shapes, or a folder with imagenet/ and pinpp/"
+	@echo "DATA=      a folder with imagenet/ and pinpp/; of make study also part_shapes"
 	@echo "COCO=      folder with train2017/, val2017/, annotations/; MODEL= (empty) starts at random"
 	@echo "SUBSET=    of make evaluate: pin11, pin125 or a name in the JSON file SUBSETS="
 	@echo "NAME=      run folder below RUNS           MODEL=  run folder, timm folder or file"
@@ -79,6 +80,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(RUN) demo --runs $(call q,$(RUNS)/demo) $(ARGS)
+
+demo-photographs: $(READY)
+	$(call need,DATA)
+	$(RUN) demo --runs $(call q,$(RUNS)/demo_photographs) --data $(call q,$(DATA)) $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)

@@ -1,9 +1,10 @@
-"""The whole pipeline on PartShapes, stage by stage, with the commands that a user would run."""
+"""The whole pipeline on a small data set, stage by stage, with commands that a user would run."""
 
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,27 +18,38 @@ from pipeline.demo_figures import show_parts, show_robustness
 from pipeline.labelling.quality import FilterGain, pseudo_label_miou
 from pipeline.runs.stage_commands import stage_command
 from pipeline.runs.stages import EVALUATION, LABELS, MPM, SEGMENTER, Stage
+from pipeline.study.commands import StudyData, find_data
 
 UNFILTERED, VANILLA = "stage2_unfiltered", "stage3_vanilla"
 MODELS = (MPM.name, VANILLA)
+SHAPES = "part_shapes"
+# Rendered objects and networks from scratch; or photographs and networks from real weights.
+SMALL = dict.fromkeys((SEGMENTER, LABELS, MPM, EVALUATION), "small")
+PHOTOGRAPHS = {SEGMENTER: "lite0", LABELS: "small", MPM: "lite0", EVALUATION: "lite0"}
 
 
 class Demo:
     """Chains the stages; what is complete is not run again, what was cut goes on.
 
     Args:
-        runs: folder for the data set and all stage outputs.
+        runs: folder for all stage outputs.
+        data: the images and annotations.
+        configs: name of a configuration of each stage.
     """
 
-    def __init__(self, runs: Path) -> None:
+    def __init__(self, runs: Path, data: StudyData, configs: Mapping[Stage, str]) -> None:
         self.runs = runs
+        self.data = data
+        self.configs = configs
+        self.folders = {"imagenet": data.imagenet, "pinpp": data.pinpp}
         self.console = Console()
         self.started = time.monotonic()
 
     def run(self) -> None:
-        """Renders the data and runs all stages, the evaluation and the report."""
-        self.shapes = render_part_shapes(self.runs / "part_shapes")
-        self.stages(self.command(SEGMENTER))
+        """Runs all stages, the evaluation and the report."""
+        val = self.data.val_parts
+        more = [] if val is None else [f"--data.init_args.pinpp_val={val}"]
+        self.stages(self.command(SEGMENTER, *more))
         unfiltered = "--model.init_args.category_filter=false"
         self.stages(
             self.command(LABELS, earlier=SEGMENTER.name),
@@ -56,18 +68,22 @@ class Demo:
             )
         )
         report = ["report", f"--runs={self.runs}"]
-        report += [f"--imagenet={self.shapes / 'imagenet'}", f"--pinpp={self.shapes / 'pinpp'}"]
+        report += [f"--{name}={folder}" for name, folder in self.folders.items()]
         self.stages(("report", report))
         self.show()
 
     def command(
         self, stage: Stage, *more: str, earlier: str | None = None, name: str = ""
     ) -> tuple[str, list[str]]:
-        """Run folder and arguments of `python -m pipeline` for a stage with its `small.yaml`."""
+        """Run folder and arguments of `python -m pipeline` for a stage."""
         name = name or stage.name
-        folders = {folder: self.shapes / folder for folder in stage.folders}
+        folders = {folder: self.folders[folder] for folder in stage.folders}
         read = self.runs / earlier if earlier else None
-        return name, stage_command(stage, self.runs / name, folders, *more, earlier=read)
+        configs = (self.configs[stage],)
+        command = stage_command(
+            stage, self.runs / name, folders, *more, configs=configs, earlier=read
+        )
+        return name, command
 
     def stages(self, *commands: tuple[str, list[str]]) -> None:
         """Runs commands side by side, each with its share of the cores.
@@ -98,9 +114,12 @@ class Demo:
                 sys.exit(process.returncode)
 
     def measure_labels(self) -> None:
-        """Scores the pseudo labels against the truth that was kept aside."""
-        vocabulary = PartVocabulary.from_pinpp(self.shapes / "pinpp", self.shapes / "imagenet")
-        truth = read_annotations(self.shapes / "truth", vocabulary)
+        """Scores the pseudo labels against the truth that was kept aside, where there is one."""
+        kept = self.data.pinpp.parent / "truth"
+        if not kept.is_dir():
+            return
+        vocabulary = PartVocabulary.from_pinpp(self.data.pinpp, self.data.imagenet)
+        truth = read_annotations(kept, vocabulary)
         filtered, unfiltered = (
             pseudo_label_miou(
                 read_labels(self.runs / run, vocabulary.objects), truth, vocabulary.inclusions
@@ -118,10 +137,17 @@ class Demo:
         self.console.print(f"{time.monotonic() - self.started:.0f} s; report: {report}")
 
 
-def demo(runs: Path = Path("runs/demo")) -> None:
-    """Runs the whole pipeline on PartShapes, stage by stage.
+def demo(runs: Path = Path("runs/demo"), data: Path | None = None) -> None:
+    """Runs the whole pipeline stage by stage: on rendered objects, or on photographs.
 
     Args:
-        runs: folder for the data set and all stage outputs.
+        runs: folder for all stage outputs, and for the rendered objects.
+        data: folder of photographs with imagenet/, pinpp/ and perhaps val_parts/; networks start
+            from real weights (the extra `pretrained`).
     """
-    Demo(runs).run()
+    if data is not None:
+        Demo(runs, find_data(str(data), runs), PHOTOGRAPHS).run()
+        return
+    shapes = render_part_shapes(runs / SHAPES)
+    rendered = StudyData(SHAPES, shapes / "imagenet", shapes / "pinpp", None)
+    Demo(runs, rendered, SMALL).run()

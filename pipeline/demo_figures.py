@@ -15,6 +15,11 @@ from pipeline.runs.metrics import Metrics
 from pipeline.runs.stages import LABELS, SEGMENTER
 
 AUTOATTACK, SAME_BALL = "autoattack", "pgd20"  # of configs/evaluate/small.yaml, both 4/255
+SEGMENTER_ROWS = {
+    "segmenter AP": "segm_AP",
+    "segmenter AP50": "segm_AP50",
+    "segmenter mIoU": "semantic_mIoU",
+}
 ENOUGH = 100  # images for a word about a difference
 
 
@@ -26,14 +31,14 @@ def show_parts(runs: Path, console: Console) -> None:
         console: to print to.
     """
     measured, quality = Metrics.find(runs / SEGMENTER.name), FilterGain.find(runs / LABELS.name)
-    assert measured is not None  # both are written before
-    assert quality is not None
-    parts = Table("", "without filter", "with filter", title="Parts on PartShapes")
-    for title, key in (("segmenter AP", "segm_AP"), ("segmenter AP50", "segm_AP50")):
+    assert measured is not None  # it is written before
+    parts = Table("", "without filter", "with filter", title="Parts, category filter")
+    for title, key in SEGMENTER_ROWS.items():
         values = measured.values[key], measured.values[f"{key}_filtered"]
         parts.add_row(title, *(f"{value:.3f}" for value in values))
-    values = quality.miou_unfiltered, quality.miou_filtered
-    parts.add_row("pseudo-label mIoU", *(f"{value:.3f}" for value in values))
+    if quality is not None:
+        values = quality.miou_unfiltered, quality.miou_filtered
+        parts.add_row("pseudo-label mIoU", *(f"{value:.3f}" for value in values))
     console.print(parts)
 
 
@@ -86,7 +91,7 @@ def words(
         )
     lines.append(
         "The intervals are over images, of one training each; how much trainings differ is in "
-        "docs/study_part_shapes.md. These are rendered objects at 64 pixels, not photographs."
+        "docs/study_part_shapes.md. Images are small, and PGD is weaker than AutoAttack."
     )
     return lines
 
