@@ -113,13 +113,18 @@ def refuse_foreign_names(
     known = len(found.known)
     if 2 * known >= min(len(names), known + len(found.others)):
         return
-    theirs = list(found.file_names.values())[:_EXAMPLES]
-    ours = [name for name in names if name not in found.known][:_EXAMPLES]
+    theirs = _telling(found.file_names.values())
+    ours = _telling(name for name in names if name not in found.known)
     raise UserError(
         f"{source} names its tensors otherwise than {network}: the file has {', '.join(theirs)}, "
         f"the network {', '.join(ours)}: give the architecture that the file is of, or rename its "
         "tensors"
     )
+
+
+def _telling(names: Iterable[str]) -> list[str]:
+    """A few names, weights first: every batch norm of every network has a counter."""
+    return sorted(names, key=lambda name: name.endswith("num_batches_tracked"))[:_EXAMPLES]
 
 
 def _prefixes(given: Collection[str], wanted: Collection[str]) -> tuple[str, list[str]]:
