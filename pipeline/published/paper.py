@@ -3,3 +3,5 @@
 PAPER = "Li et al., PartImageNet++, ECCV 2024"
 SCALE_NOTE = "published, ImageNet-1K at 224 px, another scale"
 AP_SCALE_NOTE = "published, PartImageNet++ with Swin-B, another scale"
+IMAGE_SIZE, NUM_IMAGES = 224, 10_000
+"""Side in pixels and number of the validation images that the paper attacked."""

@@ -1,6 +1,7 @@
 """Builds the report: one HTML file that needs nothing but itself, and its tables as files."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ from pipeline.export.inference_cost import inference_cost
 from pipeline.report import generalisation_tables as general
 from pipeline.report import result_charts
 from pipeline.report import robustness_tables as robust
+from pipeline.report.answer import statements
 from pipeline.report.cells import Table
 from pipeline.report.curves import draw_curves
 from pipeline.report.exports import download_links, write_tables
-from pipeline.report.pictures import example_gallery, mask_gallery
+from pipeline.report.not_run import fold, other_entries, stage_entries
+from pipeline.report.pictures import Samples, example_gallery, mask_gallery, read_samples
+from pipeline.report.reading.comparisons import Comparison, find_comparison
 from pipeline.report.reading.curves import read_curves
 from pipeline.report.reading.evaluations import Evaluation, alignment_plots
 from pipeline.report.reading.runs import Runs, data_arguments, read_runs
-from pipeline.report.reading.segmenter import segmenter_rows
 from pipeline.report.segmenter import category_results, segmenter_table
+from pipeline.report.strip import TITLES, Strip, draw_strip
 
 
 def _curves(folders: Sequence[Path]) -> list[dict[str, str]]:
@@ -72,6 +76,21 @@ def _charts(tables: dict[str, Any], evaluations: Sequence[Evaluation]) -> dict[s
     }
 
 
+def _headline(results: Table | None, comparison: Comparison | None) -> Table | None:
+    if results is None:
+        return None
+    threat = comparison.threat if comparison else None
+    return robust.headline_table(results, threat.title if threat else "")
+
+
+def _strip(samples: Samples, runs: Runs, comparison: Comparison | None) -> Strip:
+    if samples.vocabulary is None:
+        return Strip((), "")
+    evaluation = comparison.model.evaluation if comparison else None
+    split = "Train images, not among those that the segmenter was trained on where possible"
+    return draw_strip(samples.images, samples.vocabulary, runs.folder, evaluation, split)
+
+
 def _flat(tables: dict[str, Any]) -> list[Table]:
     lists = [value if isinstance(value, list) else [value] for value in tables.values()]
     return [table for group in lists for table in group if table is not None]
@@ -110,7 +129,7 @@ def build_report(
     content = read_runs(runs, [Path(model).name for model in models])
     if score_threshold is None:
         score_threshold = content.score_threshold
-    gallery, gallery_note = mask_gallery(
+    samples = read_samples(
         [run / "vocabulary.json" for run in (content.pseudo_labels, content.segmenter)],
         content.pseudo_labels,
         imagenet,
@@ -119,27 +138,45 @@ def build_report(
         int(content.segmenter_data.get("seed") or 0),
     )
     evaluations = content.evaluations
+    comparison = find_comparison(runs, evaluations)
     tables = _tables(content)
+    charts = _charts(tables, evaluations)
+    shown, folded = fold(tables)
+    there = {
+        "broken": shown["attacks"] or not shown["results"],
+        "steps": charts["steps"] or not shown["results"],
+        "labels": content.labels,
+        "gallery": not samples.note,
+        "examples": (examples := example_gallery(runs, evaluations)),
+        "curves": (curves := _curves([*content.stages, *(one.folder for one in evaluations)])),
+    }
     page = render_page(
         "report.html.j2",
         "pipeline.report",
         runs=str(runs),
+        written=datetime.now().astimezone(),
+        asked=content.not_evaluated if models else [],
+        statements=statements(content, comparison),
+        strip=_strip(samples, content, comparison),
+        strip_titles=TITLES,
+        headline=_headline(shown["results"], comparison),
+        not_run=[
+            *stage_entries([*content.missing, *content.not_evaluated]),
+            *folded,
+            *other_entries([name for name, found in there.items() if not found], samples.note),
+        ],
         stages=content.facts,
-        missing=content.missing,
-        not_evaluated=content.not_evaluated,
         warnings=[f"{one.name}: {line}" for one in evaluations for line in one.warnings],
-        tables=tables,
-        charts=_charts(tables, evaluations),
+        tables=shown,
+        charts=charts,
         downloads=download_links,
         human_plots={title: svg_uri(svg) for title, svg in alignment_plots(runs).items()},
-        ap=segmenter_rows(content.segmenter_metrics),
         ap_on_val=content.measured_on_val,
         labels=content.labels,
-        gallery=gallery,
-        gallery_note=gallery_note,
+        gallery=mask_gallery(samples),
         score_threshold=score_threshold,
-        examples=example_gallery(runs, evaluations),
-        curves=_curves([*content.stages, *(one.folder for one in evaluations)]),
+        examples=examples,
+        curves=curves,
     )
     out = out or runs / "report" / "index.html"
     write_tables(_flat(tables), out.parent / "tables")

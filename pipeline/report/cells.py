@@ -64,6 +64,7 @@ class Table:
         rows: All rows.
         source: What stands above the published rows.
         of: Title of the column of the names.
+        command: What fills its measured rows.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Table:
     rows: tuple[Row, ...]
     source: str = ""
     of: str = "model"
+    command: str = "make evaluate"
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -96,6 +98,12 @@ class Table:
     def has_values(self) -> bool:
         """Whether anything was measured here."""
         return any(cell and cell.value is not None for row in self.measured for cell in row.cells)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why measured cells are empty, each reason once, in reading order."""
+        cells = [cell for row in self.measured for cell in row.cells if cell]
+        return list(dict.fromkeys(c.note for c in cells if c.value is None and c.note))
 
     @property
     def notes(self) -> dict[str, str]:

@@ -51,7 +51,8 @@ def corruption_table(evaluations: Sequence[Evaluation]) -> Table:
     )
     columns = tuple(Column(title) for title in titles)
     source = f"{SOURCE}Table 3)"
-    return Table("table_3", "Corruptions (Table 3)", caption, columns, tuple(rows), source)
+    title, command = "Corruptions (Table 3)", "make generalisation"
+    return Table("table_3", title, caption, columns, tuple(rows), source, command=command)
 
 
 def severity_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
@@ -91,7 +92,8 @@ def shift_table(evaluations: Sequence[Evaluation]) -> Table:
     columns = tuple(Column(title) for title in (*SHIFTS.values(), "average", *extras))
     caption = "Accuracy in percent. DIN: mean of 17 experiments, 16 categories."
     source = f"{SOURCE}Table 4)"
-    return Table("table_4", "Distribution shifts (Table 4)", caption, columns, tuple(rows), source)
+    title, command = "Distribution shifts (Table 4)", _with_folder("sketch")
+    return Table("table_4", title, caption, columns, tuple(rows), source, command=command)
 
 
 def experiment_table(evaluations: Sequence[Evaluation]) -> Table:
@@ -102,7 +104,8 @@ def experiment_table(evaluations: Sequence[Evaluation]) -> Table:
     ]
     columns = tuple(Column(name) for name in EXPERIMENTS)
     caption = "Accuracy in percent on each experiment of DIN, 16 categories."
-    return Table("din", "The 17 experiments of DIN", caption, columns, tuple(rows))
+    title, command = "The 17 experiments of DIN", _with_folder("din")
+    return Table("din", title, caption, columns, tuple(rows), command=command)
 
 
 def subset_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
@@ -121,7 +124,8 @@ def subset_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
         columns = tuple(Column(text) for text in ("clean", "l∞ 4/255", "l∞ 8/255"))
         caption = "Accuracy in percent, answers within the subset alone; attacks: AutoAttack."
         source = f"{SOURCE}trained with l∞ 8/255)"
-        tables.append(Table(stem, title, caption, columns, tuple(rows), source))
+        command = f"make evaluate SUBSET={name}"
+        tables.append(Table(stem, title, caption, columns, tuple(rows), source, command=command))
     return tables
 
 
@@ -171,7 +175,9 @@ def bias_table(evaluations: Sequence[Evaluation]) -> Table:
     columns = tuple(Column(title) for title in (*titles, "shape bias"))
     source = "published, super-categories of PartImageNet (Sitawarin et al., ICLR 2023)"
     title = "Corruptions, texture and background bias"
-    return Table("general_robustness", title, caption, columns, tuple(rows), source)
+    command = _with_folder("cue_conflict")
+    stem = "general_robustness"
+    return Table(stem, title, caption, columns, tuple(rows), source, command=command)
 
 
 def human_table(evaluations: Sequence[Evaluation], alignment: Mapping[str, AlignmentRow]) -> Table:
@@ -195,7 +201,8 @@ def human_table(evaluations: Sequence[Evaluation], alignment: Mapping[str, Align
     columns = tuple(Column(title, 3) for title in METRICS.values())
     source = f"{SOURCE}Table S4)"
     title = "Alignment with people (Table S4)"
-    return Table("table_s4", title, caption, columns, tuple(rows), source, of="decisions")
+    more = {"of": "decisions", "command": "make human-alignment HUMANS=FOLDER"}
+    return Table("table_s4", title, caption, columns, tuple(rows), source, **more)
 
 
 def detection_table(detectors: Mapping[str, DetectionResults]) -> Table:
@@ -215,7 +222,12 @@ def detection_table(detectors: Mapping[str, DetectionResults]) -> Table:
     columns = tuple(Column(f"{attack} {key}") for attack, key in kinds)
     source = f"published, MS-COCO, another scale ({published.PAPER}, Table S5)"
     title = "Downstream detection (Table S5)"
-    return Table("table_s5", title, caption, columns, tuple(rows), source, of="initialisation")
+    more = {"of": "initialisation", "command": "make downstream-detection COCO=FOLDER"}
+    return Table("table_s5", title, caption, columns, tuple(rows), source, **more)
+
+
+def _with_folder(source: str) -> str:
+    return f'make generalisation ARGS="--data.init_args.sources.{source}.init_args.folder=FOLDER"'
 
 
 def _figure(value: float | None, reason: str) -> Cell:

@@ -1,13 +1,36 @@
-"""Part maps that a model's bypass gives the example images of its evaluation."""
+"""Part maps that a model's bypass gives images, as they are and under attack."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import MissingInputError, UserError
+from modules.attacks.pixel_units import PixelDistance
+from modules.attacks.threats import PGD
+from modules.networks.part_network import PartNetwork
 from modules.weights.classifier_sources import open_classifier, with_parts
+
+STEPS = 20  # of the attack, a quarter of the radius each
+
+
+class AttackedParts(NamedTuple):
+    """Answers to images as they are and under attack.
+
+    Attributes:
+        clean: Part ids, int64 (N, h, w), 0 = background.
+        attacked: Likewise, under attack.
+        clean_class: Predicted classes, int64 (N,).
+        attacked_class: Likewise, under attack.
+    """
+
+    clean: np.ndarray
+    attacked: np.ndarray
+    clean_class: np.ndarray
+    attacked_class: np.ndarray
 
 
 def predict_parts(model: Path, images: np.ndarray) -> np.ndarray:
@@ -24,14 +47,45 @@ def predict_parts(model: Path, images: np.ndarray) -> np.ndarray:
         MissingInputError: If there is no such model.
         UserError: If it has no part branch.
     """
-    classifier, _, _ = open_classifier(model)
-    network = with_parts(model, classifier)
+    network = _open(model)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    return _answers(network, pixels, model)[0]
+
+
+def attack_parts(model: Path, images: Tensor, labels: Tensor, eps: float) -> AttackedParts:
+    """Answers before and after PGD on the class, on the CPU.
+
+    Args:
+        model: As for `predict_parts`.
+        images: uint8 (N, 3, H, W) of the size that the model is evaluated at.
+        labels: True classes (N,).
+        eps: l_inf radius in [0, 1] pixel units.
+
+    Raises:
+        MissingInputError: If there is no such model.
+        UserError: If it has no part branch.
+    """
+    network = _open(model)
+    pixels = images.float() / 255
+    attacked = PGD(PixelDistance(eps), STEPS, PixelDistance(eps / 4))(
+        network, pixels, labels, seed=0
+    )
+    (clean, before), (under, after) = (_answers(network, x, model) for x in (pixels, attacked))
+    return AttackedParts(clean, under, before, after)
+
+
+def _open(model: Path) -> PartNetwork:
+    classifier, _, _ = open_classifier(model)
+    return with_parts(model, classifier)
+
+
+def _answers(network: PartNetwork, pixels: Tensor, model: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Part ids (N, h, w) and classes (N,)."""
     with torch.inference_mode():
-        levels = network.forward_with_parts(pixels)[1]
+        logits, levels = network.forward_with_parts(pixels)
         if not levels:
             raise UserError(f"{model} has no part maps")
-        return levels[0].logits().argmax(1).numpy()
+        return levels[0].logits().argmax(1).numpy(), logits.argmax(1).numpy()
 
 
 def find_model(told: str, runs: Path, name: str) -> Path:

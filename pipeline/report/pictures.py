@@ -1,6 +1,7 @@
 """Galleries of the report: part masks of train images, and adversarial examples."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from datamodules.files.errors import UserError
 from pipeline.drawing.pages import data_uri
 from pipeline.drawing.palette import part_colours
 from pipeline.drawing.part_overlays import legend_of, show_parts
-from pipeline.drawing.samples import pick_samples
+from pipeline.drawing.samples import Sample, pick_samples
 from pipeline.report.part_maps import find_model, find_vocabulary, predict_parts
 from pipeline.report.reading.evaluations import Evaluation
 from pipeline.report.reading.examples import ExamplePair, read_examples
@@ -20,14 +21,29 @@ GALLERY_SIDE = 288  # pixels
 EXAMPLE_SIDE = 160  # pixels
 
 
-def mask_gallery(
+@dataclass(frozen=True)
+class Samples:
+    """Train images with human and pseudo part masks.
+
+    Attributes:
+        vocabulary: Of the masks; None without images.
+        images: What `pick_samples` gave.
+        note: Why there is nothing to show; empty if there is.
+    """
+
+    vocabulary: PartVocabulary | None
+    images: Sequence[Sample]
+    note: str
+
+
+def read_samples(
     vocabularies: Sequence[Path],
     labels: Path,
     imagenet: Path | None,
     pinpp: Path | None,
     score_threshold: float,
     seed: int,
-) -> tuple[list[dict[str, Any]], str]:
+) -> Samples:
     """Train images with human and pseudo part masks.
 
     Args:
@@ -37,12 +53,9 @@ def mask_gallery(
         pinpp: Folder with `json/`.
         score_threshold: Pseudo parts below this score are not painted.
         seed: Seed of the split of stage 1.
-
-    Returns:
-        Rows, and a sentence where there is nothing to show.
     """
     if imagenet is None or pinpp is None:
-        return [], "not shown: give --imagenet and --pinpp"
+        return Samples(None, (), "not shown: give --imagenet and --pinpp")
     try:
         existing = [path for path in vocabularies if path.is_file()]
         if existing:
@@ -53,10 +66,17 @@ def mask_gallery(
             imagenet, pinpp, vocabulary, labels, score_threshold=score_threshold, seed=seed
         )
     except (FileNotFoundError, ValueError) as error:
-        return [], f"not shown: {error}"
-    colours = part_colours(vocabulary)
+        return Samples(None, (), f"not shown: {error}")
+    return Samples(vocabulary, samples, "" if samples else "not shown: no annotated image")
+
+
+def mask_gallery(samples: Samples) -> list[dict[str, Any]]:
+    """Rows of the gallery: each image, its human and its pseudo part masks, a legend."""
+    if samples.vocabulary is None:
+        return []
+    colours = part_colours(samples.vocabulary)
     rows = []
-    for sample in samples:
+    for sample in samples.images:
         masks = (None, sample.human, sample.pseudo)
         pictures = [
             data_uri(show_parts(sample.image, mask, colours, GALLERY_SIDE))
@@ -64,9 +84,9 @@ def mask_gallery(
             else None
             for position, mask in enumerate(masks)
         ]
-        legend = legend_of(masks, vocabulary, colours)
+        legend = legend_of(masks, samples.vocabulary, colours)
         rows.append({"key": sample.key, "pictures": pictures, "legend": legend})
-    return rows, "" if rows else "not shown: no annotated image"
+    return rows
 
 
 def example_gallery(runs: Path, evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:

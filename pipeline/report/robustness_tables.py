@@ -1,6 +1,7 @@
 """Tables of accuracy under attack, beside the published rows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from pipeline import published
@@ -42,6 +43,24 @@ def result_table(evaluations: Sequence[Evaluation]) -> Table:
     columns = tuple(Column(title) for title in titles)
     source = f"{published.SCALE_NOTE} ({published.TABLE_2[0].source})"
     return Table("table_2", "Robustness (Table 2)", CAPTION, columns, tuple(rows), source)
+
+
+def headline_table(table: Table, main: str = "") -> Table:
+    """Few columns of the table of results, so that it can be read without scrolling.
+
+    Args:
+        table: What `result_table` gave.
+        main: Title of the threat that the report opens with; empty for none.
+
+    Returns:
+        Clean accuracy, that threat, and the published ones but their average.
+    """
+    titles = [column.title for column in table.columns]
+    shown = [CLEAN, *([main] if main else []), LINF, LINF_X2, L1, L2]
+    places = [titles.index(title) for title in dict.fromkeys(shown)]
+    rows = tuple(replace(r, cells=tuple(r.cells[place] for place in places)) for r in table.rows)
+    columns = tuple(table.columns[place] for place in places)
+    return replace(table, name="headline", title="Accuracy", columns=columns, rows=rows)
 
 
 def further_tables(
@@ -138,7 +157,8 @@ def parts_table(evaluations: Sequence[Evaluation]) -> Table:
             cells = (*(Cell(100 * value, n=scores.images) for value in miou), Cell(scores.parts))
             rows.append(Row(f"{one.name}, {name}", one.model, cells))
     caption = "Mean IoU in percent of the part maps with the annotations of val images."
-    return Table("parts", "Parts under attack", caption, columns, tuple(rows))
+    command = "make evaluate PINPP_VAL=FOLDER"
+    return Table("parts", "Parts under attack", caption, columns, tuple(rows), command=command)
 
 
 def _published(row: published.PublishedAccuracy, titles: Sequence[str]) -> Row:

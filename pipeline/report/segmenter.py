@@ -6,6 +6,7 @@ from pathlib import Path
 from pipeline import published
 from pipeline.report.cells import Cell, Column, Row, Table, published_row
 from pipeline.report.reading.segmenter import COLUMNS, category_tables, segmenter_rows
+from pipeline.runs.stages import SEGMENTER
 
 
 def segmenter_table(metrics: Mapping[str, float], on_val: bool) -> Table:
@@ -36,7 +37,8 @@ def segmenter_table(metrics: Mapping[str, float], on_val: bool) -> Table:
     columns = tuple(Column(title) for title in COLUMNS)
     source = f"{published.AP_SCALE_NOTE} ({published.TABLE_5_SEGMENTER[0].source})"
     title = "Part segmenter (Table 5)"
-    return Table("segmenter", title, caption, columns, tuple(rows), source, of="segmenter")
+    more = {"of": "segmenter", "command": SEGMENTER.target}
+    return Table("segmenter", title, caption, columns, tuple(rows), source, **more)
 
 
 def category_results(run: Path) -> list[Table]:
@@ -65,7 +67,17 @@ def category_results(run: Path) -> list[Table]:
         counts = (Column("images", 0), Column("masks", 0))
         columns = (*counts, *(Column(title) for title in found.columns))
         stem = f"categories_{found.title.split()[0].lower()}"
-        tables.append(Table(stem, found.title, caption, columns, tuple(rows), of="category"))
+        tables.append(
+            Table(
+                stem,
+                found.title,
+                caption,
+                columns,
+                tuple(rows),
+                of="category",
+                command=SEGMENTER.target,
+            )
+        )
     return tables
 
 

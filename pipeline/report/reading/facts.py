@@ -95,10 +95,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
         ) from None
 
 
-def _leaves(config: Any, path: str = "") -> list[tuple[str, Any]]:
+def config_leaves(config: Any, path: str = "") -> list[tuple[str, Any]]:
+    """Settings by their path, such as `model.init_args.lr`."""
     if not isinstance(config, dict):
         return [(path, config)]
-    return [leaf for key, value in config.items() for leaf in _leaves(value, f"{path}.{key}")]
+    return [leaf for key, value in config.items() for leaf in config_leaves(value, f"{path}.{key}")]
 
 
 def stage_facts(run: Path, name: str) -> StageFacts:
@@ -111,7 +112,7 @@ def stage_facts(run: Path, name: str) -> StageFacts:
     config = manifest.config if manifest else {}
     summary = {
         path.rsplit(".", 1)[-1]: f"{value:.4g}" if isinstance(value, float) else str(value)
-        for path, value in _leaves(config)
+        for path, value in config_leaves(config)
         # An optimiser's eps is not the attack's
         if value not in (None, -1) and not path.endswith("optimizer.init_args.eps")
     }

@@ -96,10 +96,14 @@ def test_ap_of_the_run_in_percent() -> None:
 
 def test_page_says_what_has_not_run(tmp_path: Path) -> None:
     page = Page(build_report(tmp_path))
-    for words in ("make stage1-segmenter", "make stage2-pseudolabels", "make evaluate"):
-        assert f"not run, {words}" in page.text or f"not run: {words}" in page.text
+    assert "Nothing has run in this folder. make demo runs everything" in page.text
+    assert "begin with make stage1-segmenter." in page.text
+    wanted = ("stage1-segmenter", "stage2-pseudolabels", "stage3-mpm", "evaluate", "generalisation")
+    for words in wanted:
+        assert f": make {words}" in page.text
     assert "this run" not in page.text
-    assert "no stage has run" in page.text
+    # nothing but the heading of the list is left of the sections
+    assert page.tags.count("h2") == 1
     assert (tmp_path / "report" / "index.html").is_file()
 
 
