@@ -10,14 +10,21 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from pipeline.drawing.dark_mode import INK_LIGHT, add_dark_mode
+
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.alpha": 0.3,
+    "grid.color": "#d9dee3",
     "svg.hashsalt": "partrobust",
+    # black would be left out of the file and could not change with the reader's setting
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"),
+        INK_LIGHT,
+    ),
 }
 
 
@@ -42,7 +49,7 @@ class Drawing:
 def svg_drawing(
     width: float, height: float, style: Mapping[str, Any] | None = None
 ) -> Iterator[Drawing]:
-    """A figure in the pages' style that is an SVG file when the block ends.
+    """A figure in the pages' style that is an SVG file when the block ends, light and dark.
 
     The same figure always gives the same bytes.
 
@@ -57,7 +64,7 @@ def svg_drawing(
         yield drawing
         buffer = BytesIO()
         drawing.figure.savefig(buffer, format="svg", metadata={"Date": None})
-        drawing.svg = buffer.getvalue()
+        drawing.svg = add_dark_mode(buffer.getvalue())
 
 
 def svg_uri(svg: bytes) -> str:

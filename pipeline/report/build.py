@@ -79,8 +79,13 @@ def _charts(tables: dict[str, Any], evaluations: Sequence[Evaluation]) -> dict[s
 def _headline(results: Table | None, comparison: Comparison | None) -> Table | None:
     if results is None:
         return None
-    threat = comparison.threat if comparison else None
-    return robust.headline_table(results, threat.title if threat else "")
+    if comparison is None:
+        return robust.headline_table(results)
+    details = {comparison.baseline.name: "baseline, without parts"} if comparison.baseline else {}
+    if comparison.model.part_loss_weight:
+        details[comparison.model.name] = "trained with parts"
+    threat = comparison.threat
+    return robust.headline_table(results, threat.title if threat else "", details)
 
 
 def _strip(samples: Samples, runs: Runs, comparison: Comparison | None) -> Strip:

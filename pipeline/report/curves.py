@@ -1,11 +1,14 @@
 """Learning curves of a run as one small SVG."""
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import numpy as np
 
 from datamodules.files.errors import UserError
 from pipeline.drawing.charts import svg_drawing
+from pipeline.drawing.line_labels import LineLabel, label_lines
+from pipeline.drawing.palette import SERIES
 from pipeline.report.reading.curves import Curve
 
 MAX_POINTS = 400
@@ -62,21 +65,27 @@ def draw_curves(curves: Mapping[str, Curve]) -> str:
     if not groups:
         raise UserError("no curves to draw")
     rows = -(-len(groups) // COLUMNS)
-    with svg_drawing(3.1 * COLUMNS, 2.2 * rows) as drawing:
+    with svg_drawing(3.5 * COLUMNS, 2.2 * rows) as drawing:
         axes = np.atleast_1d(drawing.figure.subplots(rows, COLUMNS)).ravel()
         for axis in axes[len(groups) :]:
             axis.set_visible(False)
         for axis, (name, group) in zip(axes, groups.items(), strict=False):
-            for tag, curve in group.items():
+            labels = []
+            for (tag, curve), colour in zip(group.items(), cycle(SERIES), strict=False):
                 thin = _thin(curve)
                 marker = "o" if len(thin.steps) < 30 else ""
                 axis.plot(
-                    thin.steps, thin.values, label=tag, marker=marker, markersize=2.5, linewidth=1.2
+                    thin.steps, thin.values, color=colour, marker=marker, markersize=2.5, lw=1.2
                 )
-            axis.set_title(name, fontsize=9)
+                end = float(thin.steps[-1]), float(thin.values[-1])
+                labels.append(LineLabel(*end, line_name(tag, name), colour))
+            axis.set_title(name if len(group) > 1 else next(iter(group)), fontsize=9)
             axis.set_xlabel("step")
-            if len(group) > 1:
-                axis.legend(frameon=False, fontsize=7)
-            else:
-                axis.set_title(next(iter(group)), fontsize=9)
+            label_lines(axis, labels if len(group) > 1 else [])
     return drawing.uri
+
+
+def line_name(tag: str, group: str) -> str:
+    """What tells a line from the others on its axes, such as `val filtered`."""
+    rest = tag.removeprefix("lr-") if group == "learning rate" else tag.replace(group, "", 1)
+    return " ".join(rest.replace("_", " ").replace("/", " ").split()) or tag

@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pipeline.drawing.charts import svg_drawing
+from pipeline.drawing.line_labels import LineLabel, label_lines
 from pipeline.drawing.palette import GREY, SERIES
 from pipeline.report.cells import Cell, Table
 from pipeline.report.reading.evaluations import NORMS, Evaluation, ThreatResult
 
 MARKERS = "osD^vP*X"
 LINES = ("-", "--", ":", "-.")
-PANEL = (3.3, 2.6)  # inches
+PANEL = (3.7, 2.6)  # inches, of which names take a third
 
 
 def draw_radius(evaluations: Sequence[Evaluation]) -> str:
@@ -30,31 +29,33 @@ def draw_radius(evaluations: Sequence[Evaluation]) -> str:
     norms = [norm for norm in NORMS if any(threat.norm == norm for threat in attacked)]
     if not norms:
         return ""
-    with svg_drawing(PANEL[0] * max(2, len(norms)), PANEL[1] + 0.5) as drawing:
+    with svg_drawing(PANEL[0] * max(2, len(norms)), PANEL[1]) as drawing:
         panels = drawing.figure.subplots(1, len(norms), squeeze=False)[0]
         for panel, norm in zip(panels, norms, strict=True):
             families = list(dict.fromkeys(t.attack for t in attacked if t.norm == norm))
+            labels = []
             for place, one in enumerate(evaluations):
                 clean = [threat for threat in one.threats if threat.title == "clean"][:1]
+                colour = SERIES[place % len(SERIES)]
                 for index, attack in enumerate(families):
                     mine = [t for t in one.threats if (t.norm, t.attack) == (norm, attack)]
+                    if not mine:
+                        continue
                     shift = 0.012 * (place * len(families) + index)
-                    colour = SERIES[place % len(SERIES)]
                     style: dict[str, Any] = {"color": colour}
                     style["marker"] = MARKERS[index % len(MARKERS)]
-                    style["label"] = f"{one.name}, {attack}"
                     if len(mine) == 1:
-                        _curve(panel, mine, norm, shift, **style)
-                    elif mine:
-                        _curve(panel, [*clean, *mine], norm, **style)
+                        end = _curve(panel, mine, norm, shift, **style)
+                    else:
+                        end = _curve(panel, [*clean, *mine], norm, **style)
+                    labels.append(LineLabel(*end, f"{one.name}, {attack}", colour))
                 if clean:
-                    style = {"color": SERIES[place % len(SERIES)], "marker": "_"}
-                    _curve(panel, clean, norm, 0.012 * place, label=f"{one.name}, clean", **style)
+                    _curve(panel, clean, norm, 0.012 * place, color=colour, marker="_")
             panel.set_xlabel("eps · 255" if norm == "linf" else "eps")
             panel.set_title(NORMS[norm])
             panel.set_ylim(0, None)
+            label_lines(panel, labels)
         panels[0].set_ylabel("accuracy, %")
-        _legend(drawing.figure, panels)
     return drawing.uri
 
 
@@ -68,18 +69,20 @@ def draw_steps(evaluations: Sequence[Evaluation]) -> str:
     curves = {key: found for key, found in curves.items() if len(found) > 1}
     if not curves:
         return ""
-    with svg_drawing(5.2, PANEL[1] + 0.5) as drawing:
+    with svg_drawing(6.6, PANEL[1]) as drawing:
         panel = drawing.figure.subplots()
+        labels = []
         for place, ((name, _, _), found) in enumerate(curves.items()):
             found = sorted(found, key=lambda threat: threat.steps or 0)
             size = found[0].title.split(" ", 1)[1]
             success = [100 - (threat.cell.value or 0) for threat in found]
             colour = SERIES[place % len(SERIES)]
             steps = [threat.steps or 0 for threat in found]
-            panel.plot(steps, success, color=colour, marker="o", label=f"{name}, {size}")
+            panel.plot(steps, success, color=colour, marker="o")
+            labels.append(LineLabel(steps[-1], success[-1], f"{name}, {size}", colour))
         panel.set_xlabel("steps of PGD")
         panel.set_ylabel("images not right, %")
-        _legend(drawing.figure, [panel])
+        label_lines(panel, labels)
     return drawing.uri
 
 
@@ -95,21 +98,18 @@ def draw_attacks(table: Table | None) -> str:
     if table is None:
         return ""
     names = ["all", *(column.title for column in table.columns[:-1])]
-    with svg_drawing(max(5.2, 1.1 * len(names)) + 3, PANEL[1] + 0.6) as drawing:
+    with svg_drawing(max(5.2, 1.1 * len(names)) + 3, PANEL[1] + 0.4) as drawing:
         panel = drawing.figure.subplots()
+        labels = []
         for place, row in enumerate(table.rows):
-            lost = np.cumsum([_value(cell) for cell in row.cells[:-1]])
-            label = row.name
-            line: dict[str, Any] = {
-                "color": SERIES[place % len(SERIES)],
-                "linestyle": LINES[place % len(LINES)],  # equal outcomes stay apart
-                "marker": "o",
-                "markersize": 3,
-            }
-            panel.plot(names, [100, *(100 - lost)], label=label, **line)
+            standing = [100, *(100 - np.cumsum([_value(cell) for cell in row.cells[:-1]]))]
+            colour = SERIES[place % len(SERIES)]
+            line = LINES[place % len(LINES)]  # equal outcomes stay apart
+            panel.plot(names, standing, color=colour, linestyle=line, marker="o", markersize=3)
+            labels.append(LineLabel(len(names) - 1, standing[-1], row.name, colour))
         panel.set_ylabel("standing after it, %")
         panel.set_ylim(0, 102)
-        drawing.figure.legend(loc="outside right upper", frameon=False)
+        label_lines(panel, labels)
     return drawing.uri
 
 
@@ -142,7 +142,7 @@ def draw_corruptions(table: Table) -> str:
             panel.plot(np.arange(len(places)), values, label=f"{row.name}, published", **style)
         panel.set_xticks(np.arange(len(places)), names, rotation=40, ha="right")
         panel.set_ylabel("accuracy, %")
-        _legend(drawing.figure, [panel])
+        drawing.figure.legend(loc="outside upper left", ncols=5, frameon=False)
     return drawing.uri
 
 
@@ -163,26 +163,26 @@ def draw_trade_off(table: Table, column: str) -> str:
         return ""
     with svg_drawing(7.2, 3.8) as drawing:
         panel = drawing.figure.subplots()
+        labels = []
         for index, row in enumerate(found):
             x, y = (_value(row.cells[place]) for place in places)
-            style: dict[str, Any] = {
-                "color": GREY if row.published else SERIES[index % len(SERIES)],
-                "marker": MARKERS[index % len(MARKERS)] if row.published else "o",
-                "label": f"{row.name}, published" if row.published else row.name,
-            }
+            colour = GREY if row.published else SERIES[index % len(SERIES)]
             x_error, y_error = (_errors(row.cells, [place]) for place in places)
-            style |= {"linestyle": "", "elinewidth": 0.8, "capsize": 2, "markersize": 5}
+            style: dict[str, Any] = {"linestyle": "", "elinewidth": 0.8, "capsize": 2}
+            style |= {"color": colour, "marker": "o", "markersize": 5}
             panel.errorbar(x, y, xerr=x_error, yerr=y_error, **style)
+            name = f"{row.name}, published" if row.published else row.name
+            labels.append(LineLabel(x, y, name, colour))
         panel.set_xlabel("clean accuracy, %")
         panel.set_ylabel(f"{column}, %")
-        drawing.figure.legend(loc="outside right upper", frameon=False)
+        label_lines(panel, labels)
     return drawing.uri
 
 
 def _curve(
     panel: Axes, threats: list[ThreatResult], norm: str, shift: float = 0.0, **style: Any
-) -> None:
-    """A line through several radii, or a point, moved right by a share of its eps."""
+) -> tuple[float, float]:
+    """A line through several radii, or a point, moved right by a share of its eps; its end."""
     scale = 255 if norm == "linf" else 1
     threats = sorted(threats, key=lambda threat: threat.eps)
     cells = tuple(threat.cell for threat in threats)
@@ -190,6 +190,7 @@ def _curve(
     y = [_value(cell) for cell in cells]
     style |= {"linestyle": "-" if len(x) > 1 else "", "markersize": 5, "capsize": 2}
     panel.errorbar(x, y, _errors(cells, range(len(cells))), elinewidth=0.8, **style)
+    return x[-1], y[-1]
 
 
 def _value(cell: Cell | None, missing: float = 0.0) -> float:
@@ -202,11 +203,3 @@ def _errors(cells: Sequence[Cell | None], places: Sequence[int]) -> np.ndarray:
     low = [c.value - c.low if c.value is not None and c.low is not None else 0 for c in found]
     high = [c.high - c.value if c.value is not None and c.high is not None else 0 for c in found]
     return np.clip(np.array([low, high], dtype=np.float64), 0, None)
-
-
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    entries: dict[str, Artist] = {}
-    for panel in panels:
-        entries |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-    place: dict[str, Any] = {"loc": "outside lower center", "ncols": 3, "frameon": False}
-    figure.legend(list(entries.values()), list(entries), **place)

@@ -45,12 +45,13 @@ def result_table(evaluations: Sequence[Evaluation]) -> Table:
     return Table("table_2", "Robustness (Table 2)", CAPTION, columns, tuple(rows), source)
 
 
-def headline_table(table: Table, main: str = "") -> Table:
+def headline_table(table: Table, main: str = "", details: Mapping[str, str] | None = None) -> Table:
     """Few columns of the table of results, so that it can be read without scrolling.
 
     Args:
         table: What `result_table` gave.
         main: Title of the threat that the report opens with; empty for none.
+        details: What to say of models by their name, in place of where they lie.
 
     Returns:
         Clean accuracy, that threat, and the published ones but their average.
@@ -58,7 +59,16 @@ def headline_table(table: Table, main: str = "") -> Table:
     titles = [column.title for column in table.columns]
     shown = [CLEAN, *([main] if main else []), LINF, LINF_X2, L1, L2]
     places = [titles.index(title) for title in dict.fromkeys(shown)]
-    rows = tuple(replace(r, cells=tuple(r.cells[place] for place in places)) for r in table.rows)
+    said = details or {}
+    rows = tuple(
+        Row(
+            row.name,
+            row.detail if row.published else said.get(row.name, ""),
+            tuple(row.cells[place] for place in places),
+            row.published,
+        )
+        for row in table.rows
+    )
     columns = tuple(table.columns[place] for place in places)
     return replace(table, name="headline", title="Accuracy", columns=columns, rows=rows)
 

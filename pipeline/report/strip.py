@@ -23,7 +23,7 @@ ROWS = 3
 SIDE = 224  # pixels; a cell is half as wide on the page, so that it is sharp on dense screens
 TITLES = ("image", "human parts", "pseudo labels", "part map", "under attack")
 MISSING = ("", "not annotated", "no label", "no part map", "no part map")
-OTHERS = "some parts of other objects"
+OTHERS = "+ parts of other objects"
 EPS = 4 / 255
 
 
@@ -120,12 +120,12 @@ def _legend(
     vocabulary: PartVocabulary,
     colours: np.ndarray,
 ) -> list[tuple[str, str]]:
-    """Parts of the image's own object, and that there are others where a part map has them."""
+    """Parts of the image's own object; without a colour, that a part map has others, too."""
     own = np.array([0, *vocabulary.parts_of(vocabulary.objects.index(truth))])
     known = [None if mask is None else np.where(np.isin(mask, own), mask, 0) for mask in masks]
     others = any(mask is not None and not np.isin(mask, own).all() for mask in masks)
     legend = legend_of(known, vocabulary, colours)
-    return [*legend, (OTHERS, "transparent")] if others else legend
+    return [*legend, (OTHERS, "")] if others else legend
 
 
 def _lacking(sample: Sample) -> int:
