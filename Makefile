@@ -184,6 +184,7 @@ downstream-detection: $(READY)
 report: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) report --runs $(call q,$(RUNS)) --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) \
+	  $(if $(PINPP_VAL),--pinpp_val $(call q,$(PINPP_VAL))) \
 	  $(if $(filter command line,$(origin MODEL)),--models+ $(call q,$(MODEL))) $(ARGS)
 
 resize-images: $(READY)

@@ -69,6 +69,8 @@ class Demo:
         )
         report = ["report", f"--runs={self.runs}"]
         report += [f"--{name}={folder}" for name, folder in self.folders.items()]
+        annotated = self.data.pinpp.parent / "val_parts"
+        report += [f"--pinpp_val={annotated}"] if annotated.is_dir() else []
         self.stages(("report", report))
         self.show()
 

@@ -24,6 +24,7 @@ from pipeline.report.reading.evaluations import Evaluation, alignment_plots
 from pipeline.report.reading.runs import Runs, data_arguments, read_runs
 from pipeline.report.segmenter import category_results, segmenter_table
 from pipeline.report.strip import TITLES, Strip, draw_strip
+from pipeline.report.strip_images import strip_images
 
 
 def _curves(folders: Sequence[Path]) -> list[dict[str, str]]:
@@ -88,12 +89,22 @@ def _headline(results: Table | None, comparison: Comparison | None) -> Table | N
     return robust.headline_table(results, threat.title if threat else "", details)
 
 
-def _strip(samples: Samples, runs: Runs, comparison: Comparison | None) -> Strip:
-    if samples.vocabulary is None:
+def _strip(
+    train: Samples,
+    runs: Runs,
+    comparison: Comparison | None,
+    folders: tuple[Path | None, Path | None],
+    score_threshold: float,
+) -> Strip:
+    """The pictures that the page opens with; `folders` are those of images and val parts."""
+    imagenet, annotations = folders
+    vocabulary = train.vocabulary
+    if vocabulary is None or imagenet is None:
         return Strip((), "")
+    val = imagenet / "val"
+    images = strip_images(train.images, vocabulary, runs, val, annotations, score_threshold)
     evaluation = comparison.model.evaluation if comparison else None
-    split = "Train images, not among those that the segmenter was trained on where possible"
-    return draw_strip(samples.images, samples.vocabulary, runs.folder, evaluation, split)
+    return draw_strip(images, vocabulary, runs.folder, evaluation)
 
 
 def _flat(tables: dict[str, Any]) -> list[Table]:
@@ -108,6 +119,7 @@ def build_report(
     models: Sequence[str] = (),
     imagenet: Path | None = None,
     pinpp: Path | None = None,
+    pinpp_val: Path | None = None,
     score_threshold: float | None = None,
 ) -> Path:
     """Writes the report of a runs folder; what has not run is said in the page.
@@ -119,8 +131,10 @@ def build_report(
         runs: Folder that holds the stages' run folders.
         out: HTML file to write, default `runs/report/index.html`.
         models: Names of evaluated models to show, or their folders; default all.
-        imagenet: Folder with `train/`, for the gallery.
+        imagenet: Folder with `train/`, for the gallery, and `val/`.
         pinpp: Folder with `json/`, for the gallery.
+        pinpp_val: Folder with `json/` of val images, for the pictures that the page opens with;
+            default what an evaluation or the segmenter was given. Without it they are train images.
         score_threshold: Pseudo parts below this score are not painted in the gallery; default
             the least score that stage 3 learnt from.
 
@@ -162,7 +176,7 @@ def build_report(
         written=datetime.now().astimezone(),
         asked=content.not_evaluated if models else [],
         statements=statements(content, comparison),
-        strip=_strip(samples, content, comparison),
+        strip=_strip(samples, content, comparison, (imagenet, pinpp_val), score_threshold),
         strip_titles=TITLES,
         headline=_headline(shown["results"], comparison),
         not_run=[

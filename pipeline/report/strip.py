@@ -18,8 +18,8 @@ from pipeline.drawing.samples import Sample
 from pipeline.report.part_maps import STEPS, AttackedParts, attack_parts, find_model
 from pipeline.report.reading.evaluations import Evaluation
 from pipeline.report.reading.runs import data_arguments
+from pipeline.report.strip_images import COUNT, StripImages
 
-ROWS = 3
 SIDE = 224  # pixels; a cell is half as wide on the page, so that it is sharp on dense screens
 TITLES = ("image", "human parts", "pseudo labels", "part map", "under attack")
 MISSING = ("", "not annotated", "no label", "no part map", "no part map")
@@ -49,7 +49,7 @@ class Strip:
     Attributes:
         rows: Of each image its key, a cell for each of `TITLES`, and the legend of its parts.
         caption: What the pictures are.
-        note: Why part maps are missing; empty if they are not.
+        note: What is missing and why; empty if nothing is.
     """
 
     rows: tuple[tuple[str, tuple[StripCell, ...], Sequence[tuple[str, str]]], ...]
@@ -57,7 +57,7 @@ class Strip:
     note: str = ""
 
 
-def choose_images(samples: Sequence[Sample], count: int = ROWS) -> list[Sample]:
+def choose_images(samples: Sequence[Sample], count: int = COUNT) -> list[Sample]:
     """Those with both human and pseudo parts first, each of another object, in their order."""
     by_object: dict[str, Sample] = {}
     for sample in sorted(samples, key=_lacking):
@@ -67,22 +67,20 @@ def choose_images(samples: Sequence[Sample], count: int = ROWS) -> list[Sample]:
 
 
 def draw_strip(
-    samples: Sequence[Sample],
+    source: StripImages,
     vocabulary: PartVocabulary,
     runs: Path,
     evaluation: Evaluation | None,
-    split: str,
 ) -> Strip:
     """The strip of some images.
 
     Args:
-        samples: Images with their human and pseudo parts.
+        source: Images with their human and pseudo parts.
         vocabulary: Of the parts.
         runs: Folder of all runs.
         evaluation: Of the model whose part maps are shown; None without one.
-        split: Which images they are, for the caption.
     """
-    chosen = choose_images(samples)
+    chosen = choose_images(source.samples)
     if not chosen:
         return Strip((), "")
     images, masks = _as_evaluated(chosen, evaluation)
@@ -111,7 +109,8 @@ def draw_strip(
             for mask, answer, missing in zip(shown, answers, MISSING, strict=True)
         ]
         rows.append((sample.key, tuple(cells), _legend(truth, shown, vocabulary, colours)))
-    return Strip(tuple(rows), _caption(split, evaluation if found else None), note)
+    notes = " ".join(filter(None, (source.note, note)))
+    return Strip(tuple(rows), _caption(source.split, evaluation if found else None), notes)
 
 
 def _legend(
