@@ -30,8 +30,8 @@ OTHERS = {
     ),
     "steps": NotRun(
         "Success of PGD over its steps",
-        "make evaluate CONFIG=checks",
-        "needs PGD with two numbers of steps at one radius",
+        "make evaluate CONFIG=FILE",
+        "FILE with PGD of two numbers of steps at one radius",
     ),
     "labels": NotRun("Counts of the pseudo labels", "make stage2-pseudolabels"),
     "gallery": NotRun("Human and pseudo part masks", "make report IMAGENET=FOLDER PINPP=FOLDER"),
