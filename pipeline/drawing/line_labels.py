@@ -80,6 +80,12 @@ def label_lines(panel: Axes, labels: Sequence[LineLabel]) -> list[Annotation]:
     return drawn
 
 
+def room_for(texts: Sequence[str]) -> tuple[float, float]:
+    """Width and height in inches that names take beside the axes, for the size of a figure."""
+    longest = max(map(len, texts), default=0)
+    return (REACH + 0.6 * SIZE * longest) / 72, LINE * len(texts) / 72
+
+
 def spread(wanted: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
     """Places at least `gap` apart, as near to those wanted as can be in the sum of squares.
 

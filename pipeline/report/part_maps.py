@@ -63,10 +63,14 @@ def attack_parts(model: Path, images: Tensor, labels: Tensor, eps: float) -> Att
 
     Raises:
         MissingInputError: If there is no such model.
-        UserError: If it has no part branch.
+        UserError: If it has no part branch, too few classes or no gradient.
     """
     network = _open(model)
     pixels = images.float() / 255
+    with torch.inference_mode():
+        classes = network(pixels[:1]).shape[1]
+    if labels.max() >= classes:
+        raise UserError(f"{model} has {classes} classes, the images are of {labels.max() + 1}")
     attacked = PGD(PixelDistance(eps), STEPS, PixelDistance(eps / 4))(
         network, pixels, labels, seed=0
     )

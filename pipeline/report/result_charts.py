@@ -7,14 +7,15 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from pipeline.drawing.charts import svg_drawing
-from pipeline.drawing.line_labels import LineLabel, label_lines
+from pipeline.drawing.line_labels import LineLabel, label_lines, room_for
 from pipeline.drawing.palette import GREY, SERIES
 from pipeline.report.cells import Cell, Table
 from pipeline.report.reading.evaluations import NORMS, Evaluation, ThreatResult
 
 MARKERS = "osD^vP*X"
 LINES = ("-", "--", ":", "-.")
-PANEL = (3.7, 2.6)  # inches, of which names take a third
+PANEL = (2.1, 2.6)  # inches, without the names of lines
+WIDTH = 11  # inches, that of the page
 
 
 def draw_radius(evaluations: Sequence[Evaluation]) -> str:
@@ -29,9 +30,15 @@ def draw_radius(evaluations: Sequence[Evaluation]) -> str:
     norms = [norm for norm in NORMS if any(threat.norm == norm for threat in attacked)]
     if not norms:
         return ""
-    with svg_drawing(PANEL[0] * max(2, len(norms)), PANEL[1]) as drawing:
-        panels = drawing.figure.subplots(1, len(norms), squeeze=False)[0]
-        for panel, norm in zip(panels, norms, strict=True):
+    names = {(one.name, threat.attack) for one in evaluations for threat in one.threats}
+    wide, high = _panel([", ".join(name) for name in names])
+    columns = max(1, min(len(norms), int(WIDTH // wide)))
+    rows = -(-len(norms) // columns)
+    with svg_drawing(wide * max(2, columns), high * rows) as drawing:
+        panels = drawing.figure.subplots(rows, columns, squeeze=False).ravel()
+        for panel in panels[len(norms) :]:
+            panel.set_visible(False)
+        for panel, norm in zip(panels, norms, strict=False):
             families = list(dict.fromkeys(t.attack for t in attacked if t.norm == norm))
             labels = []
             for place, one in enumerate(evaluations):
@@ -69,17 +76,18 @@ def draw_steps(evaluations: Sequence[Evaluation]) -> str:
     curves = {key: found for key, found in curves.items() if len(found) > 1}
     if not curves:
         return ""
-    with svg_drawing(6.6, PANEL[1]) as drawing:
+    titles = {key: f"{key[0]}, {t[0].title.split(' ', 1)[1]}" for key, t in curves.items()}
+    wide, high = _panel(list(titles.values()))
+    with svg_drawing(wide + 2.5, high) as drawing:
         panel = drawing.figure.subplots()
         labels = []
-        for place, ((name, _, _), found) in enumerate(curves.items()):
+        for place, (key, found) in enumerate(curves.items()):
             found = sorted(found, key=lambda threat: threat.steps or 0)
-            size = found[0].title.split(" ", 1)[1]
             success = [100 - (threat.cell.value or 0) for threat in found]
             colour = SERIES[place % len(SERIES)]
             steps = [threat.steps or 0 for threat in found]
             panel.plot(steps, success, color=colour, marker="o")
-            labels.append(LineLabel(steps[-1], success[-1], f"{name}, {size}", colour))
+            labels.append(LineLabel(steps[-1], success[-1], titles[key], colour))
         panel.set_xlabel("steps of PGD")
         panel.set_ylabel("images not right, %")
         label_lines(panel, labels)
@@ -98,7 +106,8 @@ def draw_attacks(table: Table | None) -> str:
     if table is None:
         return ""
     names = ["all", *(column.title for column in table.columns[:-1])]
-    with svg_drawing(max(5.2, 1.1 * len(names)) + 3, PANEL[1] + 0.4) as drawing:
+    wide, high = _panel([row.name for row in table.rows])
+    with svg_drawing(max(3.0, 1.1 * len(names)) + wide, high + 0.4) as drawing:
         panel = drawing.figure.subplots()
         labels = []
         for place, row in enumerate(table.rows):
@@ -161,22 +170,29 @@ def draw_trade_off(table: Table, column: str) -> str:
     found = [r for r in table.rows if all((r.cells[p] or Cell()).value is not None for p in places)]
     if not any(not row.published for row in found):
         return ""
-    with svg_drawing(7.2, 3.8) as drawing:
+    names = [f"{row.name}, published" if row.published else row.name for row in found]
+    wide, high = _panel(names)
+    with svg_drawing(wide + 2.7, max(3.8, high)) as drawing:
         panel = drawing.figure.subplots()
         labels = []
-        for index, row in enumerate(found):
+        for index, (row, name) in enumerate(zip(found, names, strict=True)):
             x, y = (_value(row.cells[place]) for place in places)
             colour = GREY if row.published else SERIES[index % len(SERIES)]
             x_error, y_error = (_errors(row.cells, [place]) for place in places)
             style: dict[str, Any] = {"linestyle": "", "elinewidth": 0.8, "capsize": 2}
             style |= {"color": colour, "marker": "o", "markersize": 5}
             panel.errorbar(x, y, xerr=x_error, yerr=y_error, **style)
-            name = f"{row.name}, published" if row.published else row.name
             labels.append(LineLabel(x, y, name, colour))
         panel.set_xlabel("clean accuracy, %")
         panel.set_ylabel(f"{column}, %")
         label_lines(panel, labels)
     return drawing.uri
+
+
+def _panel(names: Sequence[str]) -> tuple[float, float]:
+    """Width and height in inches of a small panel with names beside it."""
+    wide, high = room_for(names)
+    return PANEL[0] + wide, max(PANEL[1], high + 0.7)
 
 
 def _curve(

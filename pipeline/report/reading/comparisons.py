@@ -13,6 +13,7 @@ from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes, threats_
 from pipeline.report.part_maps import find_model
 from pipeline.report.reading.evaluations import Evaluation, ThreatResult
 from pipeline.report.reading.facts import config_leaves
+from pipeline.report.reading.runs import data_arguments
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.stages import MPM
 
@@ -109,7 +110,7 @@ def find_comparison(runs: Path, evaluations: Sequence[Evaluation]) -> Comparison
         evaluations: Evaluated models.
 
     Raises:
-        UserError: If a manifest or a record of an attack is damaged.
+        UserError: If the manifest of an evaluation, or a record of an attack, is damaged.
     """
     subjects = [Subject(one, _config(one, runs)) for one in evaluations if one.threats]
     if not subjects:
@@ -117,7 +118,8 @@ def find_comparison(runs: Path, evaluations: Sequence[Evaluation]) -> Comparison
     supervised = [one for one in subjects if one.part_loss_weight]
     supervised.sort(key=lambda one: one.name != MPM.name)
     model = (supervised or subjects)[0]
-    plain = [one for one in subjects if one.part_loss_weight == 0] if supervised else []
+    plain = [one for one in subjects if one.part_loss_weight == 0 and _seen_alike(model, one)]
+    plain = plain if supervised else []
     baseline = min(plain, key=lambda one: len(_differing(model, one)), default=None)
     ours = model.evaluation
     if baseline is None:
@@ -212,9 +214,15 @@ def _weakness(threat: ThreatResult) -> tuple[int, bool, int, float]:
 def _config(one: Evaluation, runs: Path) -> dict[str, Any]:
     try:
         manifest = Manifest.find(find_model(one.model, runs, one.name))
-    except MissingInputError:
+    except (MissingInputError, UserError):  # gone, or of a version that cannot be read
         return {}
     return manifest.config if manifest else {}
+
+
+def _seen_alike(first: Subject, second: Subject) -> bool:
+    """Whether both evaluations showed the images at one size."""
+    ours, theirs = (data_arguments(one.evaluation.folder) for one in (first, second))
+    return all(ours.get(name) == theirs.get(name) for name in ("image_size", "resize"))
 
 
 def _differing(first: Subject, second: Subject) -> tuple[str, ...]:

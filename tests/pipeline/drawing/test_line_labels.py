@@ -7,7 +7,7 @@ from matplotlib.text import Text
 from scipy.optimize import minimize
 
 from pipeline.drawing.charts import svg_drawing
-from pipeline.drawing.line_labels import LineLabel, label_lines, spread
+from pipeline.drawing.line_labels import LineLabel, label_lines, room_for, spread
 
 
 def test_places_keep_apart_within_bounds_and_in_order() -> None:
@@ -63,3 +63,18 @@ def test_names_do_not_overlap_and_stay_in_the_picture(ends: list[float]) -> None
 def test_no_labels_are_none() -> None:
     with svg_drawing(2, 2) as drawing:
         assert label_lines(drawing.figure.subplots(), []) == []
+
+
+def test_a_figure_with_room_for_its_names_keeps_its_axes() -> None:
+    texts = [f"stage3_mpm_of_seed_{place}, AutoAttack l∞ 8/255" for place in range(20)]
+    wide, high = room_for(texts)
+    with svg_drawing(2 + wide, 0.7 + high) as drawing:
+        panel = drawing.figure.subplots()
+        panel.plot([0, 1], [0, 1])
+        drawn = label_lines(panel, [LineLabel(1, 0.5, text, "#d55e00") for text in texts])
+    widths = [Text.get_window_extent(text).width for text in drawn]
+    assert max(widths) <= wide * drawing.figure.dpi
+    axes = panel.get_window_extent()
+    assert axes.width >= 1.2 * drawing.figure.dpi
+    assert all(Text.get_window_extent(text).y1 <= axes.y1 + 8 for text in drawn)
+    assert all(Text.get_window_extent(text).y0 >= axes.y0 - 8 for text in drawn)

@@ -187,6 +187,14 @@ def test_the_baseline_is_the_most_alike_and_what_differs_is_said(tmp_path: Path)
     assert "the two trainings differ in lr, too" in say(tmp_path)["Not shown"]
 
 
+def test_images_of_another_size_are_no_baseline(tmp_path: Path) -> None:
+    for name, weight, size in (("stage3_mpm", 1, 64), ("b", 0, 32)):
+        write_training(tmp_path / name, weight)
+        write_evaluation(tmp_path, name, {"aa": [True] * 200}, size=size)
+    assert compared(tmp_path).baseline is None
+    assert "cannot be said without a baseline" in say(tmp_path)["Robustness"]
+
+
 def test_limits_are_those_of_the_run(tmp_path: Path) -> None:
     write_pair(tmp_path, 80, 30, 10, 80)
     limits = say(tmp_path)["Not shown"]

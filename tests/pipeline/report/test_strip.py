@@ -6,6 +6,7 @@ import torch
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.files.errors import UserError
 from datamodules.masks.part_masks import composite
 from pipeline.drawing.samples import Sample
 from pipeline.report.build import build_report
@@ -84,6 +85,8 @@ def test_the_attack_stays_near_and_maps_are_those_of_the_model(
     still = attack_parts(model, images, torch.tensor([0, 1]), 0.0)
     assert np.array_equal(still.attacked, still.clean)
     assert np.array_equal(still.attacked_class, still.clean_class)
+    with pytest.raises(UserError, match=r"stage3_mpm has 3 classes, the images are of 8$"):
+        attack_parts(model, images, torch.tensor([0, 7]), 0.0)
 
 
 def test_what_is_missing_says_why(
