@@ -79,10 +79,12 @@ def _robustness(found: Comparison) -> Statement:
         f"{_points(gap)}"
     )
     text += f"{_pairing(gap)}. {_verdict(gap, name)}"
-    if (plain := found.clean) is not None:
+    further = {f"Under {title}": other for title, other in found.others.items()}
+    further |= {"Without an attack": found.clean} if found.clean else {}
+    for when, plain in further.items():
         state = "decided" if plain.is_decided else "undecided"
         text += (
-            f" Without an attack: {plain.first:.1f} % against {plain.second:.1f} % of "
+            f" {when}: {plain.first:.1f} % against {plain.second:.1f} % of "
             f"{plain.images:,} images, {_points(plain)}, {state}."
         )
     return Statement(f"Robustness: {'decided' if gap.is_decided else 'undecided'}", text)

@@ -90,6 +90,7 @@ class Comparison:
         threat: The attack that both are judged by; of the model alone without a baseline. None
             where nothing was attacked.
         attacked: Difference under it; None without a baseline or an image in common.
+        others: Differences under the other attacks on enough images, by title.
         clean: Difference without an attack, likewise.
         other_settings: Settings of the training besides the part loss in which they differ.
     """
@@ -98,6 +99,7 @@ class Comparison:
     baseline: Subject | None
     threat: ThreatResult | None
     attacked: Difference | None
+    others: dict[str, Difference]
     clean: Difference | None
     other_settings: tuple[str, ...]
 
@@ -123,7 +125,7 @@ def find_comparison(runs: Path, evaluations: Sequence[Evaluation]) -> Comparison
     baseline = min(plain, key=lambda one: len(_differing(model, one)), default=None)
     ours = model.evaluation
     if baseline is None:
-        return Comparison(model, None, main_threat([ours]), None, None, ())
+        return Comparison(model, None, main_threat([ours]), None, {}, None, ())
     theirs = baseline.evaluation
     threat = main_threat([ours, theirs])
     return Comparison(
@@ -131,6 +133,7 @@ def find_comparison(runs: Path, evaluations: Sequence[Evaluation]) -> Comparison
         baseline,
         threat or main_threat([ours]),
         difference(ours, theirs, threat.title) if threat else None,
+        _other_differences(ours, theirs, threat),
         difference(ours, theirs, "clean"),
         _differing(model, baseline),
     )
@@ -151,6 +154,14 @@ def main_threat(evaluations: Sequence[Evaluation]) -> ThreatResult | None:
     most = max((images for images, _ in found), default=0)
     enough = [threat for images, threat in found if images >= min(ENOUGH, most)]
     return min(enough, key=_weakness, default=None)
+
+
+def _other_differences(
+    first: Evaluation, second: Evaluation, main: ThreatResult | None
+) -> dict[str, Difference]:
+    titles = [one.title for one in first.threats if one.norm and main and one.title != main.title]
+    found = {title: difference(first, second, title) for title in titles}
+    return {title: gap for title, gap in found.items() if gap and gap.images >= ENOUGH}
 
 
 def difference(first: Evaluation, second: Evaluation, title: str) -> Difference | None:

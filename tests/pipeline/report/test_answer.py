@@ -40,7 +40,8 @@ def write_evaluation(
         norm = None if threat == "clean" else "linf"
         share = sum(robust) / len(robust)
         ends = (max(0, share - 0.1), min(1, share + 0.1))
-        rows.append(ThreatRow(threat, norm, 4 / 255 if norm else 0, share, ends, len(robust)))
+        radius = 8 / 255 if threat.endswith("_8") else 4 / 255
+        rows.append(ThreatRow(threat, norm, radius if norm else 0, share, ends, len(robust)))
         keys = [f"a/{first + place}.jpg" for place in range(len(robust))]
         file = folder / "records" / threat / "00000.parquet"
         file.parent.mkdir(parents=True)
@@ -105,6 +106,17 @@ def test_an_undecided_difference_is_called_so(tmp_path: Path) -> None:
     assert "+2.0 percentage points" in found["Robustness: undecided"]
     assert "do not tell which of the two is more robust" in found["Robustness: undecided"]
     assert "Robustness: decided" not in found
+
+
+def test_other_attacks_on_enough_images_are_told_too(tmp_path: Path) -> None:
+    main, other = outcomes(80, 22, 18, 80), outcomes(80, 30, 10, 80)
+    for place, (name, weight) in enumerate((("stage3_mpm", 1.0), ("stage3_plain", 0.0))):
+        write_training(tmp_path / name, weight)
+        write_evaluation(tmp_path, name, {"aa": main[place], "aa_8": other[place]})
+    text = say(tmp_path)["Robustness: undecided"]
+    assert "do not tell which of the two is more robust. Under AutoAttack l∞ 8/255: 55.0 %" in text
+    assert text.endswith("decided.")
+    assert "+10.0 percentage points" in text
 
 
 def test_only_common_images_are_compared(tmp_path: Path) -> None:
