@@ -29,15 +29,15 @@ from pipeline.runs.metrics import Metrics
 
 DETECTOR, DATA = "--model.init_args.detector", "--data.init_args"
 OPTIMIZER = "--model.init_args.optimizer.init_args"
-SMALL = (
-    f"{DETECTOR}.min_size=128",
-    f"{DETECTOR}.max_size=192",
-    f"{DETECTOR}.anchor_sizes=[8,16,32,64,96]",
+LARGE = (
+    f"{DETECTOR}.min_size=256",
+    f"{DETECTOR}.max_size=320",
+    f"{DETECTOR}.anchor_sizes=[12,24,48,96,192]",
 )
 MIDDLE = (f"{DETECTOR}.min_size=192", f"{DETECTOR}.max_size=256")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "lite0.yaml": (),
-    "128 pixels": SMALL,
+    "256 pixels": LARGE,
     "192 pixels": MIDDLE,
     "from scratch": ("--model.init_args.weights=null",),
     "rate 4e-4": (f"{OPTIMIZER}.lr=0.0004",),
