@@ -21,6 +21,7 @@ from modules.optimisation.parameter_groups import layer_scales, parameter_groups
 from modules.optimisation.schedules import Schedule, scheduled
 from modules.state_dicts.hyper_parameters import make_plain
 from modules.weights.classifier_folder import weight_file
+from modules.weights.normalisation_records import require_normalisation
 
 UNFILTERED, FILTERED = "", "_filtered"
 
@@ -54,8 +55,9 @@ class PartSegmenter(LightningModule):
         loss_terms: terms of the last step's loss by name, detached.
 
     Raises:
-        UserError: if `object_parts` is missing or not such a matrix, the backbone is unfit,
-            or detectron2 is chosen and not installed.
+        UserError: if `object_parts` is missing or not such a matrix, the backbone is unfit, the
+            weights are of another one or of images that are normalised otherwise, or detectron2 is
+            chosen and not installed.
         MissingInputError: if `weights` does not exist.
     """
 
@@ -80,15 +82,18 @@ class PartSegmenter(LightningModule):
         self.save_hyperparameters(ignore=["object_parts", "optimizer", "pretrained", "weights"])
         make_plain(self)
         self.register_buffer("object_parts", _checked(object_parts), persistent=False)
+        file = None if weights is None else weight_file(weights)
         self.network = segmenter_network(
             engine,
             backbone,
             self.object_parts.shape[1],
             detector,
             pretrained=pretrained,
-            weights=None if weights is None else weight_file(weights),
+            weights=file,
             grad_checkpointing=grad_checkpointing,
         )
+        if file is not None and engine == "torchvision":
+            require_normalisation(self.network, file)
         self.loss_terms: dict[str, Tensor] = {}
         self.class_loss = detector.class_loss
         self.layer_decay = layer_decay

@@ -14,7 +14,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 
 from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.backbone_weights import backbone_state
-from modules.networks.normalisation import Normalise
+from modules.networks.preprocessing import input_normalisation
 
 STRIDES = [4, 8, 16, 32]
 
@@ -78,8 +78,7 @@ class TimmFPN(nn.Module):
         self.body = body
         if grad_checkpointing:
             _checkpoint(body)
-        data = timm.data.resolve_model_data_config(body)
-        self.normalisation = Normalise(data["mean"], data["std"])
+        self.normalisation = input_normalisation(body)
         widths = body.feature_info.channels()
         self.channels_last = str(getattr(body, "output_fmt", "NCHW")).endswith("NHWC")
         self.norms = nn.ModuleList(

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from datamodules.files.errors import UserError
 from modules.networks.normalisation import Normalise
 from modules.networks.preprocessing import imagenet_normalisation
@@ -38,6 +40,26 @@ def recorded_normalisation(path: Path, found: FoundWeights) -> Normalise | None:
     if found.origin != "plain":
         return imagenet_normalisation(f"ImageNet's, as {path} records none")
     return None
+
+
+def require_normalisation(network: nn.Module, path: Path) -> None:
+    """Refuses weights of images that were normalised otherwise than a network does it.
+
+    Args:
+        network: holds a `Normalise`.
+        path: checkpoint or weight file that it was filled from.
+
+    Raises:
+        UserError: naming both.
+    """
+    its = recorded_normalisation(path, FoundWeights("plain"))
+    mine = next(module for module in network.modules() if isinstance(module, Normalise))
+    if its is not None and its.values != mine.values:
+        raise UserError(
+            f"{path} was trained on images normalised by mean and std {its.values} ({its.source}), "
+            f"this network normalises by {mine.values} ({mine.source}): name the backbone with the "
+            "tag of these weights, or give weights of that normalisation"
+        )
 
 
 def of_checkpoint(checkpoint: dict[str, Any], path: Path | str) -> Normalise | None:

@@ -94,6 +94,20 @@ def test_stage_1_starts_from_them(hub: Path) -> None:
     ]
 
 
+def test_stage_1_refuses_weights_of_another_normalisation(tmp_path: Path) -> None:
+    settings = NetworkSettings(
+        architecture="tf_efficientnet_lite0", mean=(0.4,) * 3, std=(0.3,) * 3, image_size=64
+    )
+    MPM(OBJECT_PARTS, settings).export(tmp_path / "run" / "export")
+    sizes = MaskDetectorSettings(fpn_channels=16, mask_channels=(16,), box_head_dim=16)
+    options: dict[str, Any] = {"backbone": "tf_efficientnet_lite0", "detector": sizes}
+    with pytest.raises(ValueError, match=r"normalised by mean and std \(\[0\.4.*config\.json.*tag"):
+        PartSegmenter(OBJECT_PARTS, weights=tmp_path / "run", **options)
+    named = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    MPM(OBJECT_PARTS, replace(settings, **named)).export(tmp_path / "run" / "export")
+    PartSegmenter(OBJECT_PARTS, weights=tmp_path / "run", **options)
+
+
 def test_stage_3_starts_from_them() -> None:
     settings = NetworkSettings(architecture="tf_efficientnet_lite0")
     with pytest.raises(ValueError, match=r"another number of classes.*fresh_classifier=true"):
