@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.evaluation.compare_outcomes import compare
-from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes, threats_of
+from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes
 from pipeline.evaluation.summaries import RobustnessSummary, ThreatRow
 from pipeline.labelling.quality import FilterGain
 from pipeline.runs.metrics import Metrics
@@ -50,18 +50,16 @@ def show_robustness(mpm: Path, vanilla: Path, console: Console) -> None:
         vanilla: evaluation of vanilla adversarial training, on the same images.
         console: to print to.
     """
-    outcomes = {
-        name: (read_outcomes(vanilla, name), read_outcomes(mpm, name)) for name in threats_of(mpm)
-    }
     titles = {row.name: _title(row) for row in RobustnessSummary.read(mpm).threats}
+    outcomes = {name: (read_outcomes(vanilla, name), read_outcomes(mpm, name)) for name in titles}
     rows = {name: compare(*pair) for name, pair in outcomes.items()}
-    table = Table(
-        "", "images", "MPM", "vanilla AT", "MPM - vanilla", title="Accuracy in % [95 % interval]"
-    )
+    head = ("", "images", "MPM", "vanilla AT", "MPM - vanilla, 95 % interval")
+    table = Table(*head, title="Accuracy in %")
     for name, row in rows.items():
-        sides = (_interval(row[side]["accuracy"], row[side]["ci95"]) for side in ("b", "a"))
-        gap = _interval(row["difference"], row["ci95"], "+")
-        table.add_row(titles[name], str(row["b"]["n"]), *sides, gap)
+        sides = (f"{100 * row[side]['accuracy']:.1f}" for side in ("b", "a"))
+        gap, (low, high) = 100 * row["difference"], (100 * bound for bound in row["ci95"])
+        difference = rf"{gap:+.1f} \[{low:+.1f}, {high:+.1f}]"
+        table.add_row(titles[name], str(row["b"]["n"]), *sides, difference)
     console.print(table)
     for line in words(rows, outcomes, titles):
         console.print(f"- {line}", markup=False, highlight=False)
@@ -107,8 +105,3 @@ def _verdict(name: str, row: Mapping[str, Any]) -> str:
 
 def _title(row: ThreatRow) -> str:
     return row.name if row.norm is None else f"{row.name}, {row.norm} {round(255 * row.eps)}/255"
-
-
-def _interval(value: float, bounds: tuple[float, float], sign: str = "") -> str:
-    low, high = (f"{100 * bound:{sign}.1f}" for bound in bounds)
-    return rf"{100 * value:{sign}.1f} \[{low}, {high}]"
