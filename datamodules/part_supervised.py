@@ -22,6 +22,7 @@ from datamodules.annotations.pinpp import read_annotations
 from datamodules.files.errors import UserError
 from datamodules.images.device_augmentation import augment
 from datamodules.images.image_crops import Resampling
+from datamodules.images.image_lists import read_image_list
 from datamodules.images.imagenet_folder import list_images, require_class_folders
 from datamodules.images.recognition import RecognitionImages, balanced_positions
 from datamodules.images.resized_store import ResizedStore
@@ -64,13 +65,17 @@ class PartSupervisedDataModule(LightningDataModule):
             `pipeline.annotations.resize_images`; None reads the originals.
         val_resize: shorter side of validation images before the centre crop, in pixels.
         val_images: size of the class-balanced validation subset.
+        held_out: list of `path label` lines, images of `train/` that are not trained on but
+            validated on in place of `val/`, for cross-validation; None for none.
         batch_size: images in a batch of one process.
         num_workers: loading processes.
         seed: seed of order, crops and subset.
 
     Raises:
+        MissingInputError: if there is no such list.
         UserError: if the label stride does not divide the image size, or a weight, a
-            probability or the jitter is out of range, or `val/` has no class folders.
+            probability or the jitter is out of range, `val/` has no class folders, or the list
+            names images that `train/` does not hold.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class PartSupervisedDataModule(LightningDataModule):
         resized: Path | None = None,
         val_resize: int = 256,
         val_images: int = 10_000,
+        held_out: Path | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,
@@ -120,7 +126,11 @@ class PartSupervisedDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.vocabulary = PartVocabulary.from_pinpp(pinpp, imagenet)
-        require_class_folders(imagenet / "val")
+        self.held_out: list[tuple[str, int]] = []
+        if held_out is None:
+            require_class_folders(imagenet / "val")
+        else:
+            self.held_out = self._listed(held_out)
 
     @property
     def object_parts(self) -> Tensor:
@@ -181,6 +191,8 @@ class PartSupervisedDataModule(LightningDataModule):
         store = CompositeStore(self.composites)
         copies = self.resized
         weights = np.where(store.column("human"), self.human_weight, self.pseudo_weight)
+        left_out = {key for key, _ in self.held_out}
+        rows = [row for row, (key, _) in enumerate(store.images()) if key not in left_out]
         self.train_set = PartSupervisedImages(
             self.imagenet / "train" if copies is None else copies.images,
             store,
@@ -189,18 +201,20 @@ class PartSupervisedDataModule(LightningDataModule):
             self.min_scale,
             self.color_jitter,
             self.seed,
+            rows=rows,
             weights=weights,
             random_erasing=self.random_erasing,
             resampling=self.resampling,
             resized_side=None if copies is None else copies.side,
         )
         if copies is not None:
-            keys = [key for key, _ in self.train_set.images]
+            keys = [key for key, _ in store.images()]
             copies.check(keys, store.column("height"), store.column("width"))
-        val = list_images(self.imagenet / "val")
+        split = self.imagenet / ("train" if self.held_out else "val")
+        val = self.held_out or list_images(split)
         order = balanced_positions([label for _, label in val], self.seed)[: self.val_images]
         self.val_set = RecognitionImages(
-            self.imagenet / "val", [val[i] for i in order], self.image_size, self.val_resize
+            split, [val[i] for i in order], self.image_size, self.val_resize
         )
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -221,6 +235,15 @@ class PartSupervisedDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Augments training batches on the device; their images become float in [0, 1]."""
         return augment(batch)
+
+    def _listed(self, file: Path) -> list[tuple[str, int]]:
+        held_out = read_image_list(file, self.vocabulary.objects)
+        held = {key for key, _ in held_out}
+        if unknown := held - {key for key, _ in list_images(self.imagenet / "train")}:
+            raise UserError(
+                f"{file} holds out {min(unknown)}, which {self.imagenet / 'train'} does not hold"
+            )
+        return held_out
 
     def _loader(self, dataset: Dataset[Any], **kwargs: Any) -> DataLoader[Any]:
         return DataLoader(

@@ -23,6 +23,7 @@ from pipeline.study.commands import StudyData, find_data
 UNFILTERED, VANILLA = "stage2_unfiltered", "stage3_vanilla"
 MODELS = (MPM.name, VANILLA)
 SHAPES = "part_shapes"
+TESTED = 150  # val images of each kind of object: 1,500 decide differences of two points
 # Rendered objects and networks from scratch; or photographs and networks from real weights.
 SMALL = dict.fromkeys((SEGMENTER, LABELS, MPM, EVALUATION), "small")
 PHOTOGRAPHS = {SEGMENTER: "lite0", LABELS: "small", MPM: "lite0", EVALUATION: "lite0"}
@@ -100,7 +101,7 @@ class Demo:
         threads = max(1, (os.cpu_count() or 1) // len(commands))
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         logs = [self.runs / "logs" / f"{name.replace('/', '_')}.log" for name in names]
-        logs[0].parent.mkdir(exist_ok=True)
+        logs[0].parent.mkdir(parents=True, exist_ok=True)
         processes = []
         for index, (_, arguments) in enumerate(commands):
             with ExitStack() as stack:
@@ -150,6 +151,6 @@ def demo(runs: Path = Path("runs/demo"), data: Path | None = None) -> None:
     if data is not None:
         Demo(runs, find_data(str(data), runs), PHOTOGRAPHS).run()
         return
-    shapes = render_part_shapes(runs / SHAPES)
+    shapes = render_part_shapes(runs / SHAPES, val_per_object=TESTED)
     rendered = StudyData(SHAPES, shapes / "imagenet", shapes / "pinpp", None)
     Demo(runs, rendered, SMALL).run()

@@ -1,6 +1,7 @@
 """Random crops of training images with the part labels of their supervised cells."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
         min_scale: least share of the image's area that a crop covers.
         color_jitter: largest relative change of brightness, contrast and saturation.
         seed: seed of the crops.
-        weights: weight of each row's part labels, `(N,)`; None for 1.
+        rows: rows of the store to take; None for all.
+        weights: weight of each of the store's part labels, `(N,)`; None for 1.
         random_erasing: probability of erasing a rectangle.
         resampling: which library resizes, see `read_crop`.
         resized_side: shorter side of the copies that `folder` holds; None for the originals.
@@ -51,6 +53,7 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
         color_jitter: float,
         seed: int,
         *,
+        rows: Sequence[int] | None = None,
         weights: np.ndarray | None = None,
         random_erasing: float = 0.0,
         resampling: Resampling = "torch",
@@ -58,7 +61,9 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
     ) -> None:
         self.folder = folder
         self.store = store
-        self.images = list(store.images())
+        images = list(store.images())
+        self.rows = range(len(images)) if rows is None else rows
+        self.images = [images[row] for row in self.rows]
         self.image_size = image_size
         self.min_scale = min_scale
         self.color_jitter = color_jitter
@@ -76,7 +81,8 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
         epoch, index = item
         rng = np.random.default_rng((self.seed, epoch, index))
         key, label = self.images[index]
-        runs = self.store.runs(index)
+        row = self.rows[index]
+        runs = self.store.runs(row)
         top, left, height, width = random_crop(rng, runs.height, runs.width, self.min_scale)
         flip = rng.random() < 0.5
         size = self.image_size
@@ -89,10 +95,10 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
 
         image = read_crop(self.folder / key, size, box, self.resampling)
         centres = self.centres
-        rows = top + (centres * height / size).astype(np.int64)
+        below = top + (centres * height / size).astype(np.int64)
         columns = left + ((size - centres if flip else centres) * width / size).astype(np.int64)
-        part_labels = runs.at(rows, columns).astype(np.int64)
-        weight = 1.0 if self.weights is None else float(self.weights[index])
+        part_labels = runs.at(below, columns).astype(np.int64)
+        weight = 1.0 if self.weights is None else float(self.weights[row])
         return {
             "image": image.flip(2) if flip else image,
             "label": label,

@@ -1,6 +1,8 @@
 """The command lines of the study's stages, and which of them are done."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from datamodules.part_shapes.part_shapes import render_part_shapes
 from pipeline.runs.manifest import MANIFEST, Manifest, sha256
 from pipeline.runs.stage_commands import stage_command
 from pipeline.runs.stages import CONFIGS, EVALUATION, LABELS, MPM, SEGMENTER, Stage
+from pipeline.study.folds import Folds
 from pipeline.study.rows import Row
 
 
@@ -31,19 +34,21 @@ class StudyData:
     val_parts: Path | None
 
 
-def find_data(data: str, out: Path) -> StudyData:
+def find_data(data: str, out: Path, test_images: int | None = None) -> StudyData:
     """Finds the data set, and renders PartShapes where it is asked for.
 
     Args:
         data: `part_shapes`, or a folder with `imagenet/`, `pinpp/` and perhaps `val_parts/`.
         out: folder of all studies.
+        test_images: val images of each kind of object that PartShapes renders.
 
     Raises:
         MissingInputError: if there is no such folder.
     """
     folder = Path(data)
     if data == "part_shapes":  # the demo's set, labelled as in the demo
-        shapes = render_part_shapes(out / data / "data")
+        more = {} if test_images is None else {"val_per_object": test_images}
+        shapes = render_part_shapes(out / data / "data", **more)
         return StudyData(data, shapes / "imagenet", shapes / "pinpp", None)
     for needed in (folder / "imagenet", folder / "pinpp"):
         if not needed.is_dir():
@@ -113,24 +118,49 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Training:
+    """One training of a row.
+
+    Attributes:
+        row: what is trained.
+        seed: of the repetition, from 0 on.
+        fold: whose images are tested on; None where val images are.
+    """
+
+    row: Row
+    seed: int
+    fold: int | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where its runs lie, in the study's folder and in that of the evaluations."""
+        fold = "" if self.fold is None else f"_fold{self.fold}"
+        return Path(f"seed{self.seed}{fold}") / self.row.name
+
+
+@dataclass(frozen=True)
 class StudyCommands:
     """Makes the commands of a study.
 
     Attributes:
         data: the data set.
         folder: of this study.
-        overlays: folder with one YAML a stage, such as `stage3_mpm.yaml`, over `small.yaml`.
+        recipe: name of the configurations of the stages; `small` where a stage has none of it.
+        overlays: folder with one YAML a stage, such as `stage3_mpm.yaml`, over the recipe.
         filtered: run folder of the pseudo labels made with the category filter.
         unfiltered: run folder of those made without it.
         autoattack: images that AutoAttack measures; 0 leaves it out.
+        folds: of the cross-validation; None tests on the val images.
     """
 
     data: StudyData
     folder: Path
+    recipe: str
     overlays: Path | None
     filtered: Path
     unfiltered: Path
     autoattack: int
+    folds: Folds | None = None
 
     def segmenter(self) -> Step:
         """Stage 1."""
@@ -147,40 +177,75 @@ class StudyCommands:
             f"--model.init_args.category_filter={str(filtered).lower()}",
         )
 
-    def training(self, row: Row, seed: int) -> Step:
-        """Stage 3 of one row and seed."""
+    def training(self, training: Training) -> Step:
+        """Stage 3."""
+        row, held_out = training.row, []
+        number = training.seed
+        if self.folds is not None and training.fold is not None:
+            held_out = [f"--data.init_args.held_out={self.folds.held_out[training.fold]}"]
+            number = training.seed * len(self.folds.held_out) + training.fold  # no seed twice
         return self._step(
             MPM,
-            self.model(row, seed),
+            self.model(training),
             self.filtered if row.filtered else self.unfiltered,
             *(f"-c={MPM.configs / f'{name}.yaml'}" for name in row.overlays),
-            f"--data.init_args.seed={seed}",
-            f"--seed_everything={seed}",
+            f"--data.init_args.seed={number}",
+            f"--seed_everything={number}",
+            *held_out,
         )
 
-    def evaluation(self, row: Row, seed: int) -> Step:
-        """Evaluation of one row and seed, always on the same images."""
+    def evaluation(self, training: Training) -> Step:
+        """Evaluation, of all rows on the same images."""
         more = []
-        if row.autoattack and self.autoattack:
+        if training.row.autoattack and self.autoattack:
             more = [f"--data.init_args.images.autoattack={self.autoattack}"]
-        return self._step(EVALUATION, self.outcome(row, seed), self.model(row, seed), *more)
+        if self.folds is not None and training.fold is not None:
+            more.append(f"--data.init_args.list_file={self.folds.held_out[training.fold]}")
+        return self._step(EVALUATION, self.outcome(training), self.model(training), *more)
 
-    def model(self, row: Row, seed: int) -> Path:
+    def model(self, training: Training) -> Path:
         """Run folder of a training."""
-        return self.folder / f"seed{seed}" / row.name
+        return self.folder / training.folder
 
-    def outcome(self, row: Row, seed: int) -> Path:
+    def outcome(self, training: Training) -> Path:
         """Run folder of an evaluation."""
-        return self.folder / EVALUATION.name / f"seed{seed}" / row.name
+        return self.folder / EVALUATION.name / training.folder
+
+    def trainings(self, rows: Sequence[Row], seeds: int) -> list[Training]:
+        """All trainings; a study that is cut after some has something of every row."""
+        folds = [None] if self.folds is None else range(len(self.folds.held_out))
+        return [
+            Training(row, seed, fold) for seed in range(seeds) for fold in folds for row in rows
+        ]
+
+    def recipes(self, rows: Sequence[Row]) -> dict[str, str]:
+        """A hash of all configurations that make a row, by row."""
+        hashes = {}
+        for row in rows:
+            training = Training(row, 0)
+            steps = [self.segmenter(), self.training(training), self.evaluation(training)]
+            files = [
+                Path(argument.removeprefix("-c="))
+                for step in steps
+                for argument in step.arguments
+                if argument.startswith("-c=")
+            ]
+            texts = "".join(file.read_text() for file in files) + str(row.filtered)
+            hashes[row.name] = hashlib.sha256(texts.encode()).hexdigest()[:16]
+        return hashes
 
     def _step(self, stage: Stage, run: Path, earlier: Path | None, *more: str) -> Step:
         configs: list[str | Path] = ["small"]
-        if stage is EVALUATION:
-            configs.append(CONFIGS / "study" / "evaluate.yaml")
-        if self.overlays is not None and (self.overlays / f"{stage.name}.yaml").is_file():
-            configs.append(self.overlays / f"{stage.name}.yaml")
+        if (stage.configs / f"{self.recipe}.yaml").is_file():
+            configs = [self.recipe]
+        overlays = [folder for folder in (CONFIGS / "study", self.overlays) if folder is not None]
+        files = [folder / f"{stage.name}.yaml" for folder in overlays]
+        configs += [file for file in files if file.is_file()]
         inside = run.is_relative_to(self.folder)
         name = "_".join(run.relative_to(self.folder).parts) if inside else run.name
-        folders = {"imagenet": self.data.imagenet, "pinpp": self.data.pinpp}
+        imagenet = self.data.imagenet
+        if self.folds is not None and stage is not SEGMENTER:
+            imagenet = self.folds.imagenet
+        folders = {"imagenet": imagenet, "pinpp": self.data.pinpp}
         arguments = stage_command(stage, run, folders, *more, configs=configs, earlier=earlier)
         return Step(name, run, tuple(arguments), () if earlier is None else (earlier,))

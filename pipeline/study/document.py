@@ -1,6 +1,7 @@
 """The study as a Markdown page: tables, the published rows beside, the paper's ordering."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from pipeline.drawing.markdown_table import markdown_table
 from pipeline.published import SCALE_NOTE
 from pipeline.study.results import THREATS, Result
 from pipeline.study.rows import CLAIMS, Row
-from pipeline.study.summary import Mean, over_seeds, paired_difference, verdict
+from pipeline.study.summary import POWER, Estimate, accuracy, difference, verdict
 
 NOTES = "<!-- What follows is kept when this page is written anew. -->"
 NOT_RUN = "not run"
@@ -38,52 +39,78 @@ def write_document(
 def _page(
     path: Path, name: str, command: str, results: Sequence[Result], rows: Sequence[Row]
 ) -> str:
-    complete = [result for result in results if result.accuracies]
-    threats = [threat for threat in THREATS if any(threat in r.accuracies for r in complete)]
-    images = {t: max(r.images.get(t, 0) for r in complete) for t in threats}
-    measured = ", ".join(f"{THREATS[t]} on {images[t]} images" for t in threats) or "nothing yet"
+    complete = [result for result in results if result.outcomes]
+    threats = [threat for threat in THREATS if any(threat in r.outcomes for r in complete)]
     sections = [
         f"# Small-scale study on {name}",
         f"Made by `{command}`; {len(complete)} of {len(results)} runs are complete.",
-        "The models of Tables 2, 5, 6 and S6 of PartImageNet++ at the size of "
-        "`configs/stage3_mpm/small.yaml`, trained with l_inf 4/255. All rows share the segmenter, "
-        f"the recipe and the evaluated images: {measured}. Accuracies in percent, mean over seeds "
-        "± half the 95 % confidence interval (Student's t over n training seeds; neither the "
-        "segmenter nor the choice of images varies in it). The checkpoint of a run is the best of "
-        "its validations on some of the val images, so all rows are slightly optimistic alike. "
-        f"The last columns ({SCALE_NOTE}) are AutoAttack's, so only orders and signs compare.",
+        f"The models of Tables 2, 5, 6 and S6 of PartImageNet++ {_scale(results)}, trained with "
+        f"l_inf 4/255. All rows share the segmenter, the recipe and the evaluated images. "
+        f"{_design(complete, threats)} Accuracies in percent ± half the 95 % interval, for other "
+        "trainings and other images (clusters in two ways, `pipeline/study/summary.py`; the "
+        "segmenter does not vary in it). The weights are those of the last epoch: none is chosen "
+        f"by its accuracy. The last columns ({SCALE_NOTE}) are AutoAttack's, so only orders and "
+        "signs compare.",
         f"![Accuracy of every row]({path.stem}.png)",
         _accuracy_table(results, rows, threats),
-        "## Difference to vanilla AT\n\nPercentage points, paired by seed.",
+        "## Difference to vanilla AT\n\nPercentage points, paired by training and image. Below, "
+        f"the true difference that {100 * POWER:.0f} % of studies of this size would find: their "
+        "interval would leave 0 out.",
         _difference_table(results, rows, threats),
-        "## Does the paper's ordering hold here?\n\nDifferences are paired by seed, in percentage "
-        "points; the interval is the 95 % interval of the mean difference.",
+        "## Does the paper's ordering hold here?\n\nPaired differences in percentage points with "
+        "their 95 % intervals; undecided where 0 is inside. No correction for the number of "
+        "comparisons: of twenty true zeros one would be called a difference.",
         _ordering_table(results, rows, threats),
     ]
     return "\n\n".join(sections) + "\n"
 
 
+def _scale(results: Sequence[Result]) -> str:
+    parameters = {r.parameters for r in results if r.parameters is not None}
+    return f"with networks of {min(parameters) / 1e6:.1f} M parameters" if parameters else ""
+
+
+def _design(complete: Sequence[Result], threats: Sequence[str]) -> str:
+    """How many images and trainings there are, in words."""
+    folds = {result.fold for result in complete} - {None}
+    seeds = {result.seed for result in complete}
+    images = {
+        threat: len({key for r in complete for key in r.outcomes.get(threat, ())})
+        for threat in threats
+    }
+    measured = ", ".join(f"{THREATS[t]} on {images[t]:,} images" for t in threats) or "nothing yet"
+    if not folds:
+        return f"Up to {len(seeds)} trainings of a row; measured: {measured}."
+    return (
+        f"Cross-validation: all images without part annotations are split into {len(folds)} folds, "
+        f"each tested on by networks that were trained on the rest and on the annotated images, "
+        f"{len(seeds)} times with other seeds; measured: {measured}."
+    )
+
+
 def _accuracy_table(results: Sequence[Result], rows: Sequence[Row], threats: Sequence[str]) -> str:
-    head = ["row", "n", *(THREATS[t] for t in threats), "parameters", "MFLOPs"]
+    head = ["row", "runs", *(THREATS[t] for t in threats), "parameters", "MFLOPs"]
     head += ["published: clean", "4/255", "8/255", "source"]
     lines = []
     for row in rows:
-        runs = [r for r in results if r.row == row.name and r.accuracies]
+        runs = [r for r in results if r.row == row.name and r.outcomes]
         parameters = {r.parameters for r in runs if r.parameters is not None}
         flops = {r.flops for r in runs if r.flops is not None}
-        published = (row.published.clean, row.published.linf, row.published.linf_x2)
+        published: tuple[float | None, ...] = (None, None, None)
+        if row.published is not None:
+            published = (row.published.clean, row.published.linf, row.published.linf_x2)
         lines.append(
             [
                 row.title,
                 str(len(runs)),
                 *(
-                    _cell(over_seeds(results, row.name, t), bool(runs) or not _under(row, t))
+                    _cell(accuracy(results, row.name, t), bool(runs) or not _under(row, t))
                     for t in threats
                 ),
                 f"{max(parameters):,}" if parameters else "",
                 f"{max(flops) / 1e6:,.1f}" if flops else "",
                 *("" if value is None else f"{value:.1f}" for value in published),
-                row.published.source.rpartition(", ")[2],
+                "" if row.published is None else row.published.source.rpartition(", ")[2],
             ]
         )
     return markdown_table(head, lines)
@@ -93,20 +120,27 @@ def _difference_table(
     results: Sequence[Result], rows: Sequence[Row], threats: Sequence[str]
 ) -> str:
     lines = []
+    found: list[tuple[str, Estimate]] = []
     for row in rows:
         if row.name == "vanilla":
             continue
         ran = all(
-            any(r.row == name and r.accuracies for r in results) for name in (row.name, "vanilla")
+            any(r.row == name and r.outcomes for r in results) for name in (row.name, "vanilla")
         )
-        cells = [paired_difference(results, row.name, "vanilla", t) for t in threats]
-        n = max((cell.n for cell in cells if cell), default=0)
+        cells = [difference(results, row.name, "vanilla", t) for t in threats]
+        runs = max((cell.runs for cell in cells if cell), default=0)
         shown = [
             _cell(cell, ran or not _under(row, t), "+")
             for cell, t in zip(cells, threats, strict=True)
         ]
-        lines.append([row.title, str(n), *shown])
-    return markdown_table(["row", "n", *(THREATS[t] for t in threats)], lines)
+        lines.append([row.title, str(runs), *shown])
+        found += [(threat, cell) for cell, threat in zip(cells, threats, strict=True) if cell]
+    power = []
+    for threat in threats:
+        errors = [cell.detectable for name, cell in found if name == threat and cell.runs > 1]
+        power.append(f"{statistics.median(errors):.1f}" if errors else "")
+    lines.append(["found with a power of 80 %, median of the rows", "", *power])
+    return markdown_table(["row", "runs", *(THREATS[t] for t in threats)], lines)
 
 
 def _ordering_table(results: Sequence[Result], rows: Sequence[Row], threats: Sequence[str]) -> str:
@@ -131,7 +165,7 @@ def _under(row: Row, threat: str) -> bool:
     return row.autoattack or threat != "autoattack"
 
 
-def _cell(mean: Mean | None, empty: bool, sign: str = "") -> str:
+def _cell(mean: Estimate | None, empty: bool, sign: str = "") -> str:
     """A mean and its interval; where there is none, nothing or that it was not run."""
     if mean is None:
         return "" if empty else NOT_RUN

@@ -1,4 +1,4 @@
-"""The study as one picture: accuracies of all rows, mean and interval over seeds."""
+"""The study as one picture: accuracies of all rows, means and intervals."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from pipeline.drawing.charts import STYLE
 from pipeline.drawing.palette import BLUE, ORANGE
 from pipeline.study.results import THREATS, Result
 from pipeline.study.rows import Row
-from pipeline.study.summary import accuracies, over_seeds
+from pipeline.study.summary import accuracy
 
 COLOURS = {"vanilla": ORANGE, "mpm": BLUE}
 OTHER = "#555555"
@@ -23,15 +23,15 @@ OTHER = "#555555"
 def draw_study(results: Sequence[Result], rows: Sequence[Row], path: Path) -> None:
     """Draws one panel a threat, one line a row.
 
-    Dots are seeds, a bar is the 95 % interval of their mean, the dashed line vanilla's mean. Rows
-    without a run say so.
+    Dots are trainings, a bar is the 95 % interval of their mean, the dashed line vanilla's mean.
+    Rows without a run say so.
 
     Args:
         results: of the study.
         rows: rows to show, from above.
         path: PNG file to write.
     """
-    shown = [name for name in THREATS if any(name in result.accuracies for result in results)]
+    shown = [name for name in THREATS if any(name in result.outcomes for result in results)]
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "x"}):
         size = (1.8 + 2.2 * max(1, len(shown)), 1.2 + 0.3 * len(rows))
         figure = Figure(figsize=size, dpi=150, layout="constrained")
@@ -49,13 +49,13 @@ def draw_study(results: Sequence[Result], rows: Sequence[Row], path: Path) -> No
 def _draw_panel(panel: Any, results: Sequence[Result], rows: Sequence[Row], threat: str) -> None:
     panel.set_title(THREATS[threat], fontsize=9)
     panel.set_xlabel("accuracy in %")
-    if vanilla := over_seeds(results, "vanilla", threat):
+    if vanilla := accuracy(results, "vanilla", threat):
         panel.axvline(vanilla.mean, color=COLOURS["vanilla"], linestyle="--", linewidth=0.8)
     for place, row in enumerate(rows):
         colour = COLOURS.get(row.name, OTHER)
-        mean = over_seeds(results, row.name, threat)
+        mean = accuracy(results, row.name, threat)
         if mean is None:
-            ran = any(result.row == row.name and result.accuracies for result in results)
+            ran = any(result.row == row.name and result.outcomes for result in results)
             if not ran and (row.autoattack or threat != "autoattack"):
                 panel.annotate(
                     "not run",
@@ -66,7 +66,8 @@ def _draw_panel(panel: Any, results: Sequence[Result], rows: Sequence[Row], thre
                     color="#999999",
                 )
             continue
-        seeds = list(accuracies(results, row.name, threat).values())
-        panel.plot(seeds, [place] * len(seeds), "o", color=colour, alpha=0.35, markersize=3)
+        runs = [r for r in results if r.row == row.name and threat in r.outcomes]
+        dots = [100 * run.accuracies[threat] for run in runs]
+        panel.plot(dots, [place] * len(dots), "o", color=colour, alpha=0.35, markersize=3)
         half = 0.0 if math.isnan(mean.half) else mean.half
         panel.errorbar(mean.mean, place, xerr=half, fmt="D", color=colour, markersize=4, capsize=2)

@@ -10,9 +10,11 @@ import torch
 from rich.console import Console
 
 from datamodules.files.errors import MissingInputError, UserError
-from pipeline.runs.stages import LABELS
+from pipeline.runs.stages import LABELS, STAGES
 from pipeline.study.commands import StudyCommands, find_data
 from pipeline.study.document import write_document
+from pipeline.study.folds import make_folds
+from pipeline.study.outcomes import read_outcomes, together, write_outcomes
 from pipeline.study.plot import draw_study
 from pipeline.study.processes import Processes, StepFailed
 from pipeline.study.results import write_results
@@ -24,6 +26,9 @@ def main(
     data: str = "part_shapes",
     out: Path = Path("runs/study"),
     seeds: int = 3,
+    folds: int | None = None,
+    test_images: int | None = None,
+    recipe: str = "small",
     rows: str | list[str] | None = None,
     labels: Path | None = None,
     unfiltered: Path | None = None,
@@ -33,22 +38,29 @@ def main(
     run: bool = True,
     write_docs: bool = False,
     docs: Path = Path("docs"),
+    more: Path | None = None,
 ) -> None:
     """Runs the small-scale study of Tables 2, 5 and 6 and writes its results.
 
     Args:
         data: part_shapes, or the folder of a data set.
         out: folder of all studies.
-        seeds: trainings of each row.
+        seeds: trainings of each row, with folds for each of them.
+        folds: of a cross-validation over all images without part annotations; None trains on
+            train and tests on val.
+        test_images: val images of each kind of object that part_shapes renders.
+        recipe: name of the stages' configurations, such as lite0; small where a stage has none.
         rows: some rows only.
         labels: run folder of stage 2, instead of making one.
         unfiltered: the same without the category filter.
-        overlays: folder with STAGE.yaml over small.yaml.
+        overlays: folder with STAGE.yaml over the recipe.
         autoattack: images that AutoAttack measures; 0 leaves it out.
         jobs: runs side by side, by default one a core, or 1 with a GPU.
         run: false only sums up what is there.
-        write_docs: write study_DATA.md and .png.
+        write_docs: write study_DATA.md, .png and .parquet, the outcome of every image.
         docs: folder to write them to.
+        more: such a .parquet of an earlier study of the same recipe, with other seeds or rows, that
+            is summed up with this one.
 
     Raises:
         UserError: if an argument or a run folder is wrong, or runs failed.
@@ -67,15 +79,19 @@ def main(
             "--labels also needs --unfiltered, labels of the same segmenter without the category "
             "filter, or --rows without without_filter"
         )
-    found = find_data(data, out)
+    if not any((stage.configs / f"{recipe}.yaml").is_file() for stage in STAGES.values()):
+        raise UserError(f"--recipe {recipe}: no stage has a configuration of that name")
+    found = find_data(data, out, test_images)
     folder = out / found.name
     commands = StudyCommands(
         found,
         folder,
+        recipe,
         overlays,
         labels or folder / LABELS.name,
         unfiltered or folder / "stage2_unfiltered",
         autoattack,
+        None if folds is None else make_folds(found.imagenet, found.pinpp, folder / "folds", folds),
     )
     console = Console()
     failures: list[str] = []
@@ -95,6 +111,10 @@ def main(
     if write_docs:
         command = shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
         page = docs / f"study_{found.name}.md"
+        recipes = commands.recipes(chosen)
+        if more is not None:
+            results = together(results, read_outcomes(more, recipes))
+        write_outcomes(page.with_suffix(".parquet"), results, recipes)
         draw_study(results, chosen, page.with_suffix(".png"))
         write_document(page, found.name, command, results, chosen)
         console.print(f"page: {page}")

@@ -4,15 +4,15 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from datamodules.files.atomic_files import write_text
 from datamodules.files.json_files import write_json
-from pipeline.evaluation.summaries import RobustnessSummary
+from pipeline.evaluation.outcome_tables import read_outcomes
 from pipeline.export.inference_cost import inference_cost
 from pipeline.runs.manifest import MANIFEST, Manifest, sha256
-from pipeline.study.commands import StudyCommands
+from pipeline.study.commands import StudyCommands, Training
 from pipeline.study.rows import Row
 
 THREATS = {
@@ -31,9 +31,10 @@ class Result:
     Attributes:
         row: name of the row.
         title: of the row.
-        seed: of the training.
-        accuracies: by threat, in [0, 1]; empty if the run is not complete.
-        images: that each accuracy was measured on.
+        seed: of the repetition.
+        fold: of the cross-validation; None without one.
+        outcomes: by threat and key of an image, whether the answer was right; empty if the run is
+            not complete.
         parameters: at inference.
         flops: at inference, of one image.
     """
@@ -41,56 +42,54 @@ class Result:
     row: str
     title: str
     seed: int
-    accuracies: dict[str, float] = field(default_factory=dict)
-    images: dict[str, int] = field(default_factory=dict)
+    fold: int | None = None
+    outcomes: dict[str, dict[str, bool]] = field(default_factory=dict)
     parameters: int | None = None
     flops: int | None = None
 
+    @property
+    def name(self) -> str:
+        """Seed and fold, in words."""
+        return f"seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
 
-def collect(commands: StudyCommands, row: Row, seed: int) -> Result:
-    """Reads the outcome of one row and seed, without accuracies if it is not complete."""
-    model, outcome = commands.model(row, seed), commands.outcome(row, seed)
-    empty = Result(row.name, row.title, seed)
+    @property
+    def accuracies(self) -> dict[str, float]:
+        """Accuracy in [0, 1] by threat."""
+        return {name: sum(right.values()) / len(right) for name, right in self.outcomes.items()}
+
+
+def collect(commands: StudyCommands, training: Training) -> Result:
+    """Reads the outcome of one training, without images if it is not complete."""
+    model, outcome = commands.model(training), commands.outcome(training)
+    row = training.row
+    empty = Result(row.name, row.title, training.seed, training.fold)
     manifests = [Manifest.find(run) for run in (model, outcome)]
     if not all(manifest and manifest.is_complete for manifest in manifests):
         return empty
     arguments = Manifest.read(outcome).data_arguments
     # the records hold more threats when fewer are asked for than before
-    asked = arguments["images"]
-    threats = [threat for threat in RobustnessSummary.read(outcome).threats if threat.name in asked]
+    outcomes = {name: read_outcomes(outcome, name).robust for name in arguments["images"]}
     parameters, flops = _cost(commands.folder, model, arguments["image_size"])
-    return Result(
-        row.name,
-        row.title,
-        seed,
-        {threat.name: threat.accuracy for threat in threats},
-        {threat.name: threat.n for threat in threats},
-        parameters,
-        flops,
-    )
-
-
-def collect_all(commands: StudyCommands, rows: Sequence[Row], seeds: int) -> list[Result]:
-    """The outcomes of all rows and seeds, by row and then by seed."""
-    return [collect(commands, row, seed) for row in rows for seed in range(seeds)]
+    return Result(row.name, row.title, training.seed, training.fold, outcomes, parameters, flops)
 
 
 def write_results(commands: StudyCommands, rows: Sequence[Row], seeds: int) -> list[Result]:
-    """Writes `results.json` and `results.csv` below the study's folder, one row a run."""
-    results = collect_all(commands, rows, seeds)
-    write_json(commands.folder / "results.json", {"runs": [asdict(result) for result in results]})
+    """Writes `results.csv` below the study's folder, one row a run."""
+    results = [collect(commands, training) for training in commands.trainings(rows, seeds)]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     numbers = [f"images_{threat}" for threat in THREATS]
-    writer.writerow(["row", "seed", "state", *THREATS, *numbers, "parameters", "flops"])
+    writer.writerow(["row", "seed", "fold", "state", *THREATS, *numbers, "parameters", "flops"])
     for result in results:
+        images = {threat: len(right) for threat, right in result.outcomes.items()}
         writer.writerow(
             [
                 result.row,
                 result.seed,
-                "complete" if result.accuracies else "not run",
+                result.fold,
+                "complete" if result.outcomes else "not run",
                 *(result.accuracies.get(threat) for threat in THREATS),
-                *(result.images.get(threat) for threat in THREATS),
+                *(images.get(threat) for threat in THREATS),
                 result.parameters,
                 result.flops,
             ]

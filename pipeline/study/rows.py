@@ -17,13 +17,13 @@ class Row:
         overlays: files of `configs/stage3_mpm/` over `small.yaml`, without `.yaml`.
         filtered: whether its pseudo labels come from a segmenter with the category filter.
         autoattack: whether AutoAttack measures it too.
-        published: the paper's row, at another scale.
+        published: the paper's row, at another scale; None where it has none.
     """
 
     name: str
     title: str
     overlays: tuple[str, ...]
-    published: PublishedAccuracy
+    published: PublishedAccuracy | None = None
     filtered: bool = True
     autoattack: bool = False
 
@@ -81,6 +81,14 @@ ROWS = (
         _of(TABLE_5_RECOGNISER, "real part labels only"),
     ),
     Row("object_masks", "object masks", ("object_masks",), _of(TABLE_S6, "MPM with object masks")),
+    *(
+        Row(
+            f"scores_{tenths}",
+            f"labels of score 0.{tenths} or more",
+            (f"scores_{tenths}",),
+        )
+        for tenths in (3, 5, 7)
+    ),
 )
 """All rows, those first that say most when the study is cut."""
 

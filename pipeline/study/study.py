@@ -1,4 +1,4 @@
-"""Runs the study: labels once, then every row of seed 0, of seed 1, and so on."""
+"""Runs the study: labels once, then every row of one seed and fold, of the next, and so on."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,7 +16,7 @@ from rich.progress import (
 
 from pipeline.runs.manifest import require_complete
 from pipeline.runs.stages import LABELS
-from pipeline.study.commands import StudyCommands
+from pipeline.study.commands import StudyCommands, Training
 from pipeline.study.processes import Processes, StepFailed
 from pipeline.study.results import THREATS, Result, collect, write_results
 from pipeline.study.rows import Row
@@ -25,10 +25,7 @@ SPEED_OVER_SECONDS = 1e6  # of the bar's time left: over the whole study, as run
 
 
 class Study:
-    """Trainings and evaluations of some rows over some seeds.
-
-    What is done is not done again, what was cut goes on; the order is by seed, so that a study
-    that was cut has something of every row.
+    """Trainings and evaluations of some rows; what is done is not done again, what was cut goes on.
 
     Args:
         commands: of the study.
@@ -91,20 +88,19 @@ class Study:
         bar = Progress(
             *columns, *clocks, console=self.console, speed_estimate_period=SPEED_OVER_SECONDS
         )
-        runs = [(row, seed) for seed in range(self.seeds) for row in self.rows]
-        left = [pair for pair in runs if not self._is_done(*pair)]
+        runs = self.commands.trainings(self.rows, self.seeds)
+        left = [training for training in runs if not self._is_done(training)]
         if len(left) < len(runs):
             self.console.print(f"{len(runs) - len(left)} of {len(runs)} runs were done before")
         pool = ThreadPoolExecutor(self.jobs)
         try:
             with bar:
                 task = bar.add_task("runs", total=len(left))
-                futures = {pool.submit(self._run, *pair): pair for pair in left}
+                futures = {pool.submit(self._run, training): training for training in left}
                 for future in as_completed(futures):
-                    row, seed = futures[future]
                     try:
                         future.result()
-                        result = collect(self.commands, row, seed)
+                        result = collect(self.commands, futures[future])
                         bar.console.print(describe(result), soft_wrap=True)
                     except StepFailed as failure:
                         failures.append(str(failure))
@@ -116,16 +112,15 @@ class Study:
             self.processes.stop()
         return failures
 
-    def _is_done(self, row: Row, seed: int) -> bool:
-        training = self.commands.training(row, seed)
+    def _is_done(self, training: Training) -> bool:
         marks = self.processes.marks
-        if not training.is_done(marks):
+        if not self.commands.training(training).is_done(marks):
             return False
-        return self.commands.evaluation(row, seed).is_done(marks)
+        return self.commands.evaluation(training).is_done(marks)
 
-    def _run(self, row: Row, seed: int) -> None:
-        self.processes.run(self.commands.training(row, seed))
-        self.processes.run(self.commands.evaluation(row, seed))
+    def _run(self, training: Training) -> None:
+        self.processes.run(self.commands.training(training))
+        self.processes.run(self.commands.evaluation(training))
 
 
 def describe(result: Result) -> str:
@@ -133,4 +128,4 @@ def describe(result: Result) -> str:
     accuracies = ", ".join(
         f"{THREATS[name]} {100 * value:.1f} %" for name, value in result.accuracies.items()
     )
-    return f"seed {result.seed}, {result.title}: {accuracies}"
+    return f"{result.name}, {result.title}: {accuracies}"

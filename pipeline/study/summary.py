@@ -1,71 +1,131 @@
-"""Means and confidence intervals over seeds, and whether the paper's ordering holds."""
+"""Means and 95 % intervals over trainings and images together, and what they decide."""
 
 import math
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import stats
 
 from pipeline.study.results import Result
 from pipeline.study.rows import Claim
 
+POWER = 0.8
+
 
 @dataclass(frozen=True)
-class Mean:
-    """A mean over seeds.
+class Estimate:
+    """A mean in percent or percentage points.
 
     Attributes:
-        mean: of the values.
-        half: half the width of its 95 % confidence interval, nan for a single value.
-        n: number of values.
+        mean: over all images of all runs.
+        error: standard error, for other trainings and other images; nan for a single run.
+        quantile: of the 95 % interval, in standard errors.
+        runs: number of trainings.
+        images: number of different images.
     """
 
     mean: float
-    half: float
-    n: int
+    error: float
+    quantile: float
+    runs: int
+    images: int
+
+    @property
+    def half(self) -> float:
+        """Half the width of the 95 % interval."""
+        return self.quantile * self.error
+
+    @property
+    def detectable(self) -> float:
+        """The true difference that an interval of this width leaves 0 out for in 80 % of cases."""
+        return (self.quantile + float(stats.norm.ppf(POWER))) * self.error
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return abs(self.mean) > self.half
 
 
-def mean_interval(values: Sequence[float]) -> Mean | None:
-    """Mean and 95 % confidence interval (Student's t) of independent values; None for none."""
-    n = len(values)
-    if not n:
+def estimate(runs: Sequence[Mapping[str, float]]) -> Estimate | None:
+    """Mean of values that are alike within a training and within an image.
+
+    Its variance is that of Cameron, Gelbach and Miller 2011 for clusters in two ways (by image
+    plus by run less by single value, each with its factor G / (G - 1)), and no less than that by
+    image alone. Where runs differ by more than their images explain, Student's t of runs - 1 makes
+    the interval, else the normal distribution. In simulations of 5 and 10 runs it covers the truth
+    in 93 to 98 % of cases (`tests/pipeline/study/test_summary.py`).
+
+    Args:
+        runs: of each training, a value by key of an image.
+
+    Returns:
+        None for no value.
+    """
+    runs = [run for run in runs if run]
+    if not runs:
         return None
-    half = math.nan
-    if n > 1:
-        half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
-    return Mean(statistics.fmean(values), half, n)
+    keys = {key: number for number, key in enumerate(dict.fromkeys(k for run in runs for k in run))}
+    values = np.array([value for run in runs for value in run.values()], float)
+    image = np.array([keys[key] for run in runs for key in run])
+    trained = np.repeat(np.arange(len(runs)), [len(run) for run in runs])
+    mean = float(values.mean())
+    if len(runs) == 1 or len(keys) == 1:
+        return Estimate(mean, math.nan, math.nan, len(runs), len(keys))
+    rest = values - mean
+    by_image, by_run, by_value = (
+        _variance(rest, cluster) for cluster in (image, trained, np.arange(len(values)))
+    )
+    variance = max(by_image + by_run - by_value, by_image)
+    quantile = stats.norm.ppf(0.975)
+    if variance > by_image:
+        quantile = stats.t.ppf(0.975, len(runs) - 1)
+    return Estimate(mean, math.sqrt(variance), float(quantile), len(runs), len(keys))
 
 
-def accuracies(results: Sequence[Result], row: str, threat: str) -> dict[int, float]:
-    """The accuracies of a row under a threat, in percent, by seed."""
-    return {
-        result.seed: 100 * result.accuracies[threat]
-        for result in results
-        if result.row == row and threat in result.accuracies
-    }
+def _variance(rest: np.ndarray, cluster: np.ndarray) -> float:
+    """Variance of the mean of values that are independent between clusters only."""
+    sums = np.bincount(cluster, rest)
+    return len(sums) / (len(sums) - 1) * float((sums**2).sum()) / len(rest) ** 2
 
 
-def over_seeds(results: Sequence[Result], row: str, threat: str) -> Mean | None:
-    """Mean accuracy of a row in percent; None if no run is complete."""
-    return mean_interval(list(accuracies(results, row, threat).values()))
+def accuracy(results: Sequence[Result], row: str, threat: str) -> Estimate | None:
+    """Accuracy of a row in percent; None if no run is complete."""
+    right = [r.outcomes[threat] for r in results if r.row == row and threat in r.outcomes]
+    return estimate([{key: 100.0 * value for key, value in run.items()} for run in right])
 
 
-def paired_difference(results: Sequence[Result], row: str, other: str, threat: str) -> Mean | None:
-    """Mean difference of two rows in percentage points, over the seeds that both have."""
-    one, two = accuracies(results, row, threat), accuracies(results, other, threat)
-    return mean_interval([one[seed] - two[seed] for seed in sorted(one.keys() & two.keys())])
+def difference(results: Sequence[Result], row: str, other: str, threat: str) -> Estimate | None:
+    """Difference of two rows in percentage points, over the runs and images that both have."""
+    one, two = (
+        {
+            (result.seed, result.fold): result.outcomes[threat]
+            for result in results
+            if result.row == name and threat in result.outcomes
+        }
+        for name in (row, other)
+    )
+    return estimate(
+        [
+            {
+                key: 100.0 * one[run][key] - 100.0 * two[run][key]
+                for key in one[run]
+                if key in two[run]
+            }
+            for run in one
+            if run in two
+        ]
+    )
 
 
 def verdict(claim: Claim, results: Sequence[Result], threat: str) -> str:
     """Whether a claim of the paper holds here under a threat, in words."""
-    difference = paired_difference(results, claim.better, claim.worse, threat)
-    if difference is None:
+    found = difference(results, claim.better, claim.worse, threat)
+    if found is None:
         return "not run"
-    holds = difference.mean > 0 or (not claim.strict and difference.mean == 0)
-    answer = "holds" if holds else "does not hold"
-    if difference.n == 1:
-        return f"{answer} ({difference.mean:+.1f}, one seed)"
-    certain = abs(difference.mean) > difference.half
-    sure = "interval without 0" if certain else "within the noise"
-    return f"{answer} ({difference.mean:+.1f} ± {difference.half:.1f}, {sure})"
+    if found.runs == 1:
+        return f"one run ({found.mean:+.1f})"
+    answer = "undecided"
+    if found.is_decided:
+        answer = "holds" if found.mean > 0 else "does not hold"
+    return f"{answer} ({found.mean:+.1f} ± {found.half:.1f})"

@@ -10,6 +10,7 @@ from PIL import Image
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.images.image_lists import format_image_list
 from datamodules.images.resized_store import Settings
 from datamodules.labels.composite_store import CompositeStore, write_composites
 from datamodules.labels.part_crops import random_crop
@@ -199,6 +200,34 @@ def test_labels_weigh_by_who_made_them(
             assert sample["part_weight"] == weight
             seen.add(weight)
     assert seen == {0.0, 0.25, 2.0}
+
+
+def test_held_out_images_are_validated_on_and_not_trained_on(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    vocabulary = PartVocabulary.from_pinpp(shapes_root / "pinpp", shapes_root / "imagenet")
+    human = {row.key for row in read_annotations(shapes_root / "pinpp", vocabulary)}
+    images = {row.key: row.label for row in truth}
+    held = [(key, label) for key, label in images.items() if key not in human][::2]
+    listed = tmp_path / "fold.txt"
+    listed.write_text(format_image_list(held))
+    weights = {"pseudo_weight": 0.25, "human_weight": 2.0}
+    module = data(shapes_root, tmp_path, truth, held_out=listed, **weights)
+    trained = module.train_set
+    assert {key for key, _ in trained.images} == images.keys() - dict(held).keys()
+    assert set(module.val_set.images) <= set(held)
+    everything = data(shapes_root, tmp_path, truth, **weights).train_set
+    of = {key: index for index, (key, _) in enumerate(everything.images)}
+    for index, (key, label) in enumerate(trained.images):
+        assert label == images[key]
+        runs, same = trained.store.runs(trained.rows[index]), everything.store.runs(of[key])
+        assert np.array_equal(runs.values, same.values)
+        sample = trained[0, index]
+        weight = (2.0 if key in human else 0.25) * sample["part_labels"].any().item()
+        assert sample["part_weight"] == weight
+    listed.write_text("gone/x.jpg 0\n")
+    with pytest.raises(ValueError, match=r"fold.txt holds out gone/x.jpg, which .*train does not"):
+        data(shapes_root, tmp_path, truth, held_out=listed)
 
 
 def test_smaller_copies_give_the_same_labels_and_nearly_the_same_crops(

@@ -2,12 +2,14 @@
 
 import csv
 import json
-import math
 import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
 from modules.weights.classifier_folder import load_classifier
@@ -19,8 +21,7 @@ from pipeline.study.document import write_document
 from pipeline.study.plot import draw_study
 from pipeline.study.processes import Processes
 from pipeline.study.results import Result
-from pipeline.study.rows import CLAIMS, ROWS, Claim, chosen_rows
-from pipeline.study.summary import mean_interval, paired_difference, verdict
+from pipeline.study.rows import CLAIMS, ROWS, chosen_rows
 from tests.pipeline.commands import PROJECT
 
 EVALUATION = """
@@ -42,48 +43,17 @@ trainer:
 """
 
 
+def right(share: float, images: int = 100) -> dict[str, bool]:
+    return {f"cat/{i}.png": i < share * images for i in range(images)}
+
+
 def results_of(**accuracies: list[float]) -> list[Result]:
     titles = {row.name: row.title for row in ROWS}
     return [
-        Result(name, titles[name], seed, {"clean": value, "apgd_4": value / 2}, {"clean": 100}, 7)
+        Result(name, titles[name], seed, None, {"clean": right(value)}, 7)
         for name, values in accuracies.items()
         for seed, value in enumerate(values)
     ]
-
-
-def test_mean_interval_of_three_values() -> None:
-    found = mean_interval([70.0, 72.0, 77.0])
-    assert found is not None
-    assert (found.mean, found.n) == (73.0, 3)
-    assert found.half == pytest.approx(4.30265 * math.sqrt(13 / 3), rel=1e-4)
-    single = mean_interval([70.0])
-    assert single is not None
-    assert math.isnan(single.half)
-    assert mean_interval([]) is None
-
-
-def test_differences_are_paired_by_seed() -> None:
-    results = results_of(vanilla=[0.5, 0.6, 0.7], mpm=[0.52, 0.62])
-    difference = paired_difference(results, "mpm", "vanilla", "clean")
-    assert difference is not None
-    assert difference.mean == pytest.approx(2.0)
-    assert difference.half == pytest.approx(0.0, abs=1e-9)
-    assert difference.n == 2
-
-
-def test_verdicts_say_what_the_data_say() -> None:
-    claim = Claim("mpm", "vanilla", "Table 2")
-    above = verdict(claim, results_of(vanilla=[0.50, 0.51], mpm=[0.60, 0.61]), "clean")
-    assert above.startswith("holds (+10.0")
-    assert "interval without 0" in above
-    noisy = verdict(claim, results_of(vanilla=[0.50, 0.60], mpm=[0.55, 0.50]), "clean")
-    assert noisy.startswith("does not hold (-2.5")
-    assert "within the noise" in noisy
-    assert verdict(claim, results_of(vanilla=[0.5]), "clean") == "not run"
-    equal = results_of(vanilla=[0.5], mpm=[0.5])
-    assert verdict(claim, equal, "clean").startswith("does not hold")
-    weak = Claim("mpm", "vanilla", "Table 2", strict=False)
-    assert verdict(weak, equal, "clean").startswith("holds")
 
 
 def test_rows_name_overlays_that_exist_and_claims_name_rows() -> None:
@@ -95,6 +65,20 @@ def test_rows_name_overlays_that_exist_and_claims_name_rows() -> None:
         chosen_rows(["sv4"])
 
 
+def test_weights_are_not_chosen_by_the_images_that_they_are_tested_on() -> None:
+    def trainer(*files: str) -> dict[str, int]:
+        return {
+            key: value
+            for file in files
+            for key, value in yaml.safe_load((CONFIGS / file).read_text())["trainer"].items()
+        }
+
+    small = trainer("stage3_mpm/small.yaml", "study/stage3_mpm.yaml")
+    photographs = trainer("stage3_mpm/lite0.yaml", "study/photographs/stage3_mpm.yaml")
+    for settings in (small, photographs):
+        assert settings["check_val_every_n_epoch"] == settings["max_epochs"]
+
+
 def test_page_shows_what_was_not_run_and_keeps_notes(tmp_path: Path) -> None:
     rows = chosen_rows(["vanilla", "mpm", "sv1"])
     results = [*results_of(vanilla=[0.5, 0.54], mpm=[0.6, 0.62]), Result("sv1", "SV1", 0)]
@@ -104,8 +88,9 @@ def test_page_shows_what_was_not_run_and_keeps_notes(tmp_path: Path) -> None:
     write_document(page, "shapes", "make study", results, rows)
     text = page.read_text()
     assert text.count("Why: too few images.") == 1
-    assert re.search(r"\| SV1 \| 0 \| not run \| not run \|", text)
-    assert "| MPM (SV3) | 2 | 61.0 ± 12.7 | 30.5 ± 6.4 | 7 |" in text
+    assert re.search(r"\| SV1 \| 0 \| not run \|", text)
+    assert re.search(r"\| MPM \(SV3\) \| 2 \| 61.0 ± \d+.\d \| 7 \|", text)
+    assert re.search(r"\| found with a power of 80 %.* \|  \| \d+.\d \|", text)
     assert "| 67.8 | 39.1 | 13.6 | Table 2 |" in text
     draw_study(results, rows, tmp_path / "study_shapes.png")
     assert Image.open(tmp_path / "study_shapes.png").size[0] > 300
@@ -188,3 +173,50 @@ def test_two_rows_from_end_to_end_and_once_only(
     capsys.readouterr()
     assert main(arguments) == 0
     assert "2 of 2 runs were done before" in capsys.readouterr().out
+
+
+def test_cross_validation_tests_every_image_once_and_is_summed_up_with_earlier_seeds(
+    shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overlays = tmp_path / "overlays"
+    overlays.mkdir()
+    for name in ("stage1_segmenter", "stage2_pseudolabels", "stage3_mpm"):
+        shutil.copy(PROJECT / f"tests/configs/{name}.yaml", overlays)
+    (overlays / "evaluate.yaml").write_text(EVALUATION.replace("clean: 12", "clean: 1000"))
+    docs = tmp_path / "docs"
+    arguments = [
+        "study",
+        f"--data={shapes_root}",
+        f"--out={tmp_path / 'study'}",
+        f"--overlays={overlays}",
+        "--folds=2",
+        "--autoattack=0",
+        "--seeds=1",
+        "--jobs=2",
+        "--write_docs=true",
+        f"--docs={docs}",
+        "--rows=[vanilla]",
+    ]
+    assert main(arguments) == 0
+    folder = tmp_path / "study" / shapes_root.name
+    outcomes = pq.read_table(docs / f"study_{shapes_root.name}.parquet").to_pylist()
+    tested = [row["key"] for row in outcomes if row["threat"] == "clean"]
+    listed = [
+        line.rpartition(" ")[0]
+        for fold in range(2)
+        for line in (folder / f"folds/fold{fold}.txt").read_text().splitlines()
+    ]
+    assert sorted(tested) == sorted(listed)
+    assert {row["fold"] for row in outcomes} == {0, 1}
+    page = (docs / f"study_{shapes_root.name}.md").read_text()
+    assert f"clean on {len(tested)} images" in page
+    assert "split into 2 folds" in page
+
+    earlier = tmp_path / "earlier.parquet"
+    table = pq.read_table(docs / f"study_{shapes_root.name}.parquet")
+    seeds = pa.array([7] * len(table), pa.int32())
+    pq.write_table(table.set_column(table.column_names.index("seed"), "seed", seeds), earlier)
+    assert main([*arguments, f"--more={earlier}", "--run=false"]) == 0
+    assert "4 of 4 runs are complete" in (docs / f"study_{shapes_root.name}.md").read_text()
+    assert main([*arguments, "--recipe=huge"]) == 1
+    assert "no stage has a configuration of that name" in capsys.readouterr().err
