@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
 from datamodules.evaluation.attack_batches import Interpolation, UnitDataset, to_pixels
-from datamodules.evaluation.attack_units import AttackUnit, StoppingRule
+from datamodules.evaluation.attack_units import AttackUnit, StoppingRule, outcomes_of_run
 from datamodules.evaluation.class_subsets import find_subset
 from datamodules.evaluation.evaluation_sets import group_tensor
+from datamodules.evaluation.paired_stopping import PairedRule
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.images.image_files import read_image
 from datamodules.images.image_lists import balanced_order, format_image_list, read_image_list
@@ -46,6 +47,9 @@ class RobustnessDataModule(LightningDataModule):
         list_file: take the images from this list of `path label` lines instead of all of `val/`.
         stop_width: end a threat once the 95 % interval of its accuracy is no wider than this, in
             (0, 1]; None never. Intervals that end a threat are a little too tight.
+        stop_against: run folder of another model's evaluation on the same images: end a threat once
+            it is decided which model is better under it, see `confidence_sequence`.
+        stop_level: share of such comparisons that may be decided wrongly.
         part_annotations: folder with `json/` of val images, to measure part maps under attack.
         subset: keep to the images of this subset of the classes, whose groups are the labels:
             `pin11`, or a name in `subsets`.
@@ -73,6 +77,8 @@ class RobustnessDataModule(LightningDataModule):
         seed: int = 0,
         list_file: Path | None = None,
         stop_width: float | None = None,
+        stop_against: Path | None = None,
+        stop_level: float = 0.05,
         part_annotations: Path | None = None,
         subset: str | None = None,
         subsets: Path | None = None,
@@ -90,6 +96,8 @@ class RobustnessDataModule(LightningDataModule):
             )
         if stop_width is not None and not 0 < stop_width <= 1:
             raise UserError(f"stop_width={stop_width} must be in (0, 1], such as 0.02 for +-1 %")
+        if not 0 < stop_level < 0.5:
+            raise UserError(f"stop_level={stop_level} must be in (0, 0.5), such as 0.05")
         if part_annotations is not None and pinpp is None:
             raise UserError("part_annotations need pinpp, the folder that defines the vocabulary")
         if subsets is not None and subset is None:
@@ -137,7 +145,11 @@ class RobustnessDataModule(LightningDataModule):
             raise MissingInputError(f"{list_file} lists {absent}, which is not below {self.split}")
         self.annotations = self._read_parts(part_annotations and Path(part_annotations))
         self.units = [unit for name in self.images for unit in self._units_of(name)]
-        self.stopping = StoppingRule(self.units, stop_width)
+        self.stop_against = None if stop_against is None else Path(stop_against)
+        paired = None
+        if self.stop_against is not None:
+            paired = PairedRule(outcomes_of_run(self.stop_against, self.units), stop_level)
+        self.stopping = StoppingRule(self.units, stop_width, paired)
 
     @property
     def object_parts(self) -> Tensor:

@@ -84,7 +84,7 @@ class UnitDataset(Dataset[dict[str, Any]]):
         about = {"threat": unit.threat, "chunk": unit.chunk, "attack_seed": unit.seed}
         if self.stopping is not None:
             rule, root = self.stopping
-            if rule.width is not None and unit not in rule.needed(root):
+            if rule.may_stop and unit not in rule.needed(root):
                 return about
         files = [self.split / key for key, _ in unit.images]
         batch: dict[str, Any] = {

@@ -9,6 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import binomtest
 
+from datamodules.evaluation.paired_stopping import PairedRule
+from datamodules.files.errors import MissingInputError
+
 RECORD_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -73,48 +76,91 @@ class AttackUnit:
 
 
 class StoppingRule:
-    """Ends a threat at the first chunk after which its 95 % interval is tight enough.
+    """Ends a threat at the first chunk after which enough is known.
 
     Which chunk that is depends on the outcomes of the chunks up to it alone, so it is the same
     for any number of processes; chunks that others finished meanwhile do not count.
 
     Args:
         units: all units of the evaluation, in order.
-        width: largest distance of the interval's ends, in (0, 1]; None never ends early.
+        width: enough is a 95 % interval with ends no further apart, in (0, 1]; None never is.
+        paired: enough is a decided difference from another model; None never is.
     """
 
-    def __init__(self, units: Sequence[AttackUnit], width: float | None) -> None:
+    def __init__(
+        self, units: Sequence[AttackUnit], width: float | None, paired: PairedRule | None = None
+    ) -> None:
         self.units = units
         self.width = width
-        self._robust: dict[Path, int] = {}
+        self.paired = paired
+        self._robust: dict[Path, dict[str, bool]] = {}
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether a threat can end before its last chunk."""
+        return self.width is not None or self.paired is not None
 
     def needed(self, root: Path) -> list[AttackUnit]:
         """Units that the result rests on, as far as the records in a run folder tell."""
-        if self.width is None:
+        if not self.may_stop:
             return list(self.units)
         needed: list[AttackUnit] = []
         for threat in dict.fromkeys(unit.threat for unit in self.units):
-            right = total = 0
+            robust: dict[str, bool] = {}
             known = True
             for unit in (unit for unit in self.units if unit.threat == threat):
                 needed.append(unit)
-                robust = self._count(unit, root) if known else None
-                known = robust is not None
-                right, total = right + (robust or 0), total + len(unit.images)
-                if known:
-                    low, high = wilson_interval(right, total)
-                    if high - low <= self.width:
-                        break
+                outcomes = self._outcomes(unit, root) if known else None
+                known = outcomes is not None
+                robust |= outcomes or {}
+                if known and self._is_enough(threat, robust):
+                    break
         return needed
 
-    def _count(self, unit: AttackUnit, root: Path) -> int | None:
+    def _is_enough(self, threat: str, robust: dict[str, bool]) -> bool:
+        if self.width is not None:
+            low, high = wilson_interval(sum(robust.values()), len(robust))
+            if high - low <= self.width:
+                return True
+        return self.paired is not None and self.paired.is_decided(threat, robust)
+
+    def _outcomes(self, unit: AttackUnit, root: Path) -> dict[str, bool] | None:
         path = unit.record(root)
         if path not in self._robust:
             table = unit.outcomes(root)
             if table is None:
                 return None
-            self._robust[path] = sum(table["robust"].to_pylist())
+            self._robust[path] = outcomes_of(table)
         return self._robust[path]
+
+
+def outcomes_of(record: pa.Table) -> dict[str, bool]:
+    """Which images of a record stood the attack, by key."""
+    return dict(zip(record["key"].to_pylist(), record["robust"].to_pylist(), strict=True))
+
+
+def outcomes_of_run(run: Path, units: Sequence[AttackUnit]) -> dict[str, dict[str, bool]]:
+    """Outcomes of another evaluation on the same units, by threat and key.
+
+    Args:
+        run: its run folder.
+        units: all units of this evaluation.
+
+    Raises:
+        MissingInputError: if the run has no record of a unit; one with records of other images in
+            that place has none.
+    """
+    found: dict[str, dict[str, bool]] = {}
+    for unit in units:
+        table = unit.outcomes(run)
+        if table is None:
+            raise MissingInputError(
+                f"{unit.record(run)} does not hold the outcomes of the {len(unit.images)} images "
+                "that this evaluation attacks there: evaluate the other model first, on the same "
+                "images with the same chunk_size and seed, and without stopping early"
+            )
+        found.setdefault(unit.threat, {}).update(outcomes_of(table))
+    return found
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:

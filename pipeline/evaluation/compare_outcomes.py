@@ -18,6 +18,8 @@ from rich.table import Table
 from datamodules.evaluation.attack_units import wilson_interval
 from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
+from pipeline.evaluation.decisions import FILE as DECISIONS
+from pipeline.evaluation.decisions import was_stopped
 from pipeline.evaluation.intervals import mcnemar, paired_difference, unpaired_difference
 from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes, threats_of
 
@@ -152,6 +154,13 @@ def main(
     console.print(_table(rows))
     for _, row in rows[:1]:
         console.print(f"A: {row['a']['source']}\nB: {row['b']['source']}", markup=False)
+    for run in (a, b):
+        if was_stopped(run):
+            console.print(
+                f"WARNING: {run} was stopped when a comparison was decided: the intervals above "
+                f"are too tight and too far from 0, those of {run / DECISIONS} hold at any time",
+                markup=False,
+            )
     if json is not None:
         write_json(json, {"comparisons": [{"threat": name, **row} for name, row in rows]})
     return rows

@@ -15,6 +15,7 @@ from datamodules.files.atomic_files import write_text, written_whole
 from datamodules.files.errors import UserError
 from datamodules.robustness import RobustnessDataModule
 from modules.robustness_evaluator import RobustnessEvaluator
+from pipeline.evaluation.decisions import decide, decision_line
 from pipeline.evaluation.doubts import ProbedDoubts
 from pipeline.evaluation.part_iou import write_part_counts
 from pipeline.evaluation.records import EvaluationRecords, accuracy_line, write_record
@@ -114,13 +115,15 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
         write_record(unit.record(root), batch, outputs, RECORD_SCHEMA, said)
 
     def sum_up(self, root: Path, module: RobustnessEvaluator, data: RobustnessDataModule) -> None:
-        """Writes `summary.json` and `examples.npz`."""
+        """Writes `summary.json`, `examples.npz` and, of a comparison, `decisions.json`."""
         summary = summarise(root, module, data, self.needed(data, root))
         for row in summary.threats:
             rank_zero_info(accuracy_line(row))
         for line in summary.warnings:
             if line not in self._said:  # at the start
                 rank_zero_info(line)
+        for decision in decide(root, data, self.needed(data, root)):
+            rank_zero_info(decision_line(decision, str(data.stop_against)))
         under_attack = [name for name in data.images if module.threats[name].norm is not None]
         if under_attack:
             # attacks stop at the first success, all but PGD return robust images unchanged

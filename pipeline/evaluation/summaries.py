@@ -19,7 +19,7 @@ class ThreatRow:
         ci95: ends of its 95 % interval.
         n: number of images.
         broken_by: images by the attack that broke them, `clean` before any and `""` none.
-        early: whether the width of the interval ended the evaluation.
+        early: whether a stopping rule ended the evaluation.
     """
 
     name: str

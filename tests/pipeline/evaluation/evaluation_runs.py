@@ -38,6 +38,8 @@ def evaluate_robustness(
     images: dict[str, int] = IMAGES,
     stop_width: float | None = None,
     part_annotations: Path | None = None,
+    stop_against: Path | None = None,
+    stop_level: float = 0.05,
     **options: object,
 ) -> RobustnessDataModule:
     """Attacks `images` images in chunks of three, without an attack and with PGD."""
@@ -51,6 +53,8 @@ def evaluate_robustness(
         resize=16,
         stop_width=stop_width,
         part_annotations=part_annotations,
+        stop_against=stop_against,
+        stop_level=stop_level,
     )
     trainer = quiet_trainer(run, RobustnessRecords(num_examples=2), inference_mode=False, **options)
     evaluator = RobustnessEvaluator(model, threats, sets.object_parts)

@@ -1,15 +1,18 @@
 import hashlib
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from torch import Tensor, nn
 
 from datamodules.robustness import RobustnessDataModule
 from modules.attacks.threats import PGD
+from pipeline.evaluation.compare_outcomes import main as compare_main
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.evaluation.evaluation_runs import IMAGES, contents, evaluate_robustness
 
@@ -97,6 +100,65 @@ def test_early_end_leaves_the_rest_out(
     assert all(contents(tmp_path)[name] == whole[name] for name in records)
     evaluate_robustness(model, shapes_root, tmp_path)  # without the rule the rest is done, too
     assert contents(tmp_path) == whole
+
+
+def against(finished: Path, run: Path, robust: bool | None) -> Path:
+    """A finished run whose model got all images right, none, or as they were."""
+    shutil.copytree(finished, run)
+    for file in run.glob("records/*/*.parquet"):
+        table = pq.read_table(file)
+        if robust is not None:
+            column = pa.array([robust] * len(table))
+            table = table.set_column(table.column_names.index("robust"), "robust", column)
+        pq.write_table(table, file)
+    return run
+
+
+@pytest.mark.parametrize("robust", [True, False, None])
+def test_a_comparison_ends_when_it_is_decided(
+    model: Path,
+    shapes_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    robust: bool | None,
+) -> None:
+    images = {"clean": 1000}
+    whole = tmp_path / "whole"
+    evaluate_robustness(model, shapes_root, whole, images=images)
+    other = against(whole, tmp_path / "other", robust)
+    run = tmp_path / "run"
+    evaluate_robustness(
+        model, shapes_root, run, images=images, stop_against=other, stop_level=0.3
+    )
+    (row,) = json.loads((run / "decisions.json").read_text())["decisions"]
+    found = [
+        line
+        for file in sorted(run.glob("records/clean/*.parquet"))
+        for line in pq.read_table(file).to_pylist()
+    ]
+    right = sum(line["robust"] for line in found)
+    assert row["images"] == len(found)
+    expected = {True: (0, len(found) - right), False: (right, 0), None: (0, 0)}[robust]
+    assert (row["wins"], row["losses"]) == expected
+    # 4 images of 4 are the fewest that decide at level 0.3, chunks have 3
+    decided = max(expected) >= 4
+    assert row["better"] == ({True: "other", False: "this", None: ""}[robust] if decided else "")
+    assert max(expected) <= 6
+    assert decided or row["images"] == row["available"]
+    compare_main(other, run, "clean")
+    stopped = row["images"] < row["available"]
+    assert ("was stopped when a comparison was decided" in capsys.readouterr().out) == stopped
+    if robust:
+        assert stopped
+
+
+def test_a_reference_of_other_images_is_refused(
+    finished: tuple[Path, RobustnessDataModule], model: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="evaluate the other model first"):
+        evaluate_robustness(
+            model, shapes_root, tmp_path, images={"clean": 1000}, stop_against=finished[0]
+        )
 
 
 def test_examples_are_pairs_of_the_attack(finished: tuple[Path, RobustnessDataModule]) -> None:
