@@ -1,0 +1,264 @@
+"""Makes images with several annotated objects a data set that every stage reads."""
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pycocotools import mask as coco_mask
+
+from datamodules.annotations.object_parts import AnnotatedObject, encode_within
+from datamodules.annotations.object_rules import ChosenObject, Dropped, ObjectRules
+from datamodules.annotations.part_grouping import PartGrouping
+from datamodules.annotations.part_imagenet import PartImage, PartMask
+from datamodules.annotations.pinpp_writer import PinppWriter
+from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.json_files import write_json
+from datamodules.files.names import printable
+from datamodules.images.image_files import read_image, read_size
+from pipeline.runs.process_map import work_through
+
+Split = Literal["train", "val"]
+FOLDERS: dict[Split, str] = {"train": "pinpp", "val": "val_parts"}
+ObjectReader = Callable[[Path, int, int], list[AnnotatedObject]]
+"""Reads the annotation of an image of a height and a width."""
+
+
+class AnnotatedFile(NamedTuple):
+    """An image and its annotation; `name` is what the images made of it are called after."""
+
+    name: str
+    image: Path
+    annotation: Path
+
+
+@dataclass(frozen=True)
+class ObjectSource:
+    """A data set of images with several objects.
+
+    Attributes:
+        annotation_format: its name, such as `pascal_part`.
+        folder: where it lies.
+        files: by split.
+        read: reader of one annotation, importable by its name.
+        classes: categories that annotations can name.
+    """
+
+    annotation_format: str
+    folder: Path
+    files: Mapping[Split, Sequence[AnnotatedFile]]
+    read: ObjectReader
+    classes: frozenset[str]
+
+
+class ImageTask(NamedTuple):
+    """One image to import into `out`, a split folder such as `imagenet/train`."""
+
+    file: AnnotatedFile
+    split: Split
+    out: Path
+    read: ObjectReader
+    rules: ObjectRules
+    grouping: PartGrouping | None
+    copy: bool
+
+
+class ImportedImage(NamedTuple):
+    """The images that became of one, how many objects it had, and those dropped."""
+
+    split: Split
+    images: list[PartImage]
+    objects: int
+    dropped: Dropped
+
+
+def import_image(task: ImageTask) -> ImportedImage:
+    """Writes the images that become of one image.
+
+    Crops are PNGs, which keep every pixel; a whole image is linked or copied as it is.
+
+    Raises:
+        MissingInputError: if image or annotation does not exist.
+        UserError: if one of them cannot be read or they do not fit.
+    """
+    height, width = read_size(task.file.image)
+    objects = task.read(task.file.annotation, height, width)
+    chosen, dropped = task.rules.choose(objects, height, width, task.grouping)
+    pixels = read_image(task.file.image) if chosen and task.rules.objects == "crop" else None
+    images = []
+    for one in chosen:
+        folder = task.out / one.found.name
+        folder.mkdir(parents=True, exist_ok=True)
+        if pixels is None:
+            target = folder / f"{task.file.name}{task.file.image.suffix}"
+            _place(task.file.image, target, task.copy)
+        else:
+            target = folder / f"{task.file.name}_{one.found.number}.png"
+            pixels.crop(one.window).save(target)
+        images.append(_part_image(one, target.name, task.file.annotation))
+    return ImportedImage(task.split, images, len(objects), dropped)
+
+
+def import_objects(
+    source: ObjectSource,
+    out: Path,
+    rules: ObjectRules,
+    *,
+    grouping: PartGrouping | None = None,
+    copy: bool = False,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Writes `imagenet/{train,val}`, `pinpp/{json,including}`, `val_parts/json`, `import.json`.
+
+    `out` appears when all is written. A category without an image of train is left out of val, for
+    no stage could know it.
+
+    Args:
+        source: what to import.
+        out: folder that must not exist or be empty.
+        rules: which objects become images.
+        grouping: coarse categories and parts; None keeps those of the annotations.
+        copy: copy whole images instead of linking them.
+        workers: processes; None takes one a core.
+
+    Returns:
+        What `import.json` holds: counts, `dropped` by reason and name, the settings.
+
+    Raises:
+        MissingInputError: if an image or annotation does not exist.
+        UserError: if `out` holds something, a file is damaged, or nothing is left to write.
+    """
+    require_empty(out)
+    if grouping is not None:
+        grouping.require_classes(source.classes)
+    _require_files(source)
+    parent = out.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=parent) as scratch:
+        staged = Path(scratch) / out.name
+        tasks = [
+            ImageTask(file, split, staged / "imagenet" / split, source.read, rules, grouping, copy)
+            for split, files in source.files.items()
+            for file in files
+        ]
+        workers = workers or len(os.sched_getaffinity(0))
+        imported = work_through(import_image, tasks, workers, "Importing")
+        writers = {split: PinppWriter(staged / FOLDERS[split]) for split in source.files}
+        objects, dropped = 0, Counter[tuple[str, str]]()
+        categories: dict[Split, Counter[str]] = {split: Counter() for split in source.files}
+        for split, images, found, left_out in imported:
+            objects += found
+            dropped += left_out
+            for image in images:
+                writers[split].add(image)
+                categories[split][image.object_name] += 1
+        if not categories["train"]:
+            raise UserError(
+                f"no image of train is left of {objects} objects; left out: {_listed(dropped)}"
+            )
+        for name in sorted(set(categories.get("val", ())) - set(categories["train"])):
+            writers["val"].discard(name)
+            shutil.rmtree(staged / "imagenet" / "val" / name)
+            dropped["only_in_val", name] += categories["val"].pop(name)
+        if "val" in writers:  # a part that only val shows is a part all the same
+            for name, parts in writers["val"].parts.items():
+                for part in parts:
+                    writers["train"].declare(name, part)
+        for writer in writers.values():
+            writer.finish()
+        (staged / FOLDERS["train"] / "including").mkdir()
+        summary = {
+            "format": source.annotation_format,
+            "source": str(source.folder),
+            "rules": asdict(rules),
+            "grouping": None if grouping is None else _table(grouping),
+            "categories": {s: dict(sorted(numbers.items())) for s, numbers in categories.items()},
+            "parts": {n: sorted(p) for n, p in sorted(writers["train"].parts.items())},
+            "images": {split: sum(numbers.values()) for split, numbers in categories.items()},
+            "annotated_objects": objects,
+            "dropped": by_reason(dropped),
+        }
+        write_json(staged / "import.json", summary)
+        staged.rename(out)
+    return summary
+
+
+def require_empty(out: Path) -> None:
+    """Refuses a target that holds something.
+
+    Raises:
+        UserError: naming it.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not an empty folder: give another one or remove it")
+
+
+def by_reason(dropped: Dropped) -> dict[str, dict[str, int]]:
+    """Counts of what was left out: reason -> name -> number, both in alphabetic order."""
+    table: dict[str, dict[str, int]] = {}
+    for (reason, name), number in sorted(dropped.items()):
+        table.setdefault(reason, {})[name] = number
+    return table
+
+
+def print_summary(summary: dict[str, Any], out: Path) -> None:
+    """Prints what was written, what was left out and how to go on."""
+    images = ", ".join(f"{number:,} {split}" for split, number in summary["images"].items())
+    print(
+        f"{out}: {len(summary['parts'])} objects, {sum(map(len, summary['parts'].values()))} part "
+        f"categories; images: {images}"
+    )
+    for reason, names in summary["dropped"].items():
+        listed = ", ".join(f"{name} {number:,}" for name, number in names.items())
+        print(f"left out, {reason}: {sum(names.values()):,} ({listed})")
+    print(f"all of it in {out / 'import.json'}; go on with")
+    val = f" PINPP_VAL={out / FOLDERS['val']}" if summary["images"].get("val") else ""
+    print(f"make stage1-segmenter IMAGENET={out / 'imagenet'} PINPP={out / 'pinpp'}{val}")
+
+
+def _require_files(source: ObjectSource) -> None:
+    for files in source.files.values():
+        for file in files:
+            for path, what in ((file.image, "image"), (file.annotation, "annotation")):
+                if not path.is_file():
+                    raise MissingInputError(
+                        f"{what} {printable(path)} of {file.name} does not exist: add it or take "
+                        f"{file.name} out of the list or folder that names it"
+                    )
+
+
+def _place(image: Path, target: Path, copy: bool) -> None:
+    if copy:
+        shutil.copyfile(image, target)
+    else:
+        os.symlink(image.resolve(), target)
+
+
+def _part_image(one: ChosenObject, file: str, annotation: Path) -> PartImage:
+    size = [one.window.height, one.window.width]
+    masks = []
+    for name, mask in one.found.parts:
+        if not mask.any():
+            continue
+        counts = encode_within(mask, one.found.box, one.window)
+        rle = {"size": size, "counts": counts}
+        box, area = coco_mask.toBbox(rle).tolist(), int(coco_mask.area(rle))
+        written = {"size": size, "counts": counts.decode()}
+        masks.append(PartMask(name, "", written, box, area))
+    return PartImage(one.found.name, file, size[0], size[1], tuple(masks), annotation)
+
+
+def _table(grouping: PartGrouping) -> dict[str, Any]:
+    return {
+        name: {"classes": group.classes, "parts": {part: p.pattern for part, p in group.parts}}
+        for name, group in grouping.objects.items()
+    }
+
+
+def _listed(dropped: Dropped) -> str:
+    numbers = {reason: sum(names.values()) for reason, names in by_reason(dropped).items()}
+    return ", ".join(f"{reason} {number}" for reason, number in numbers.items()) or "nothing"
