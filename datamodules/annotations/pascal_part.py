@@ -12,9 +12,29 @@ from datamodules.annotations.object_parts import AnnotatedObject, extent
 from datamodules.files.errors import MissingInputError, UserError, shown
 
 PASCAL_CLASSES = frozenset(
-    ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow")
-    + ("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa")
-    + ("table", "train", "tvmonitor")
+    [
+        "aeroplane",
+        "bicycle",
+        "bird",
+        "boat",
+        "bottle",
+        "bus",
+        "car",
+        "cat",
+        "chair",
+        "cow",
+        "diningtable",
+        "dog",
+        "horse",
+        "motorbike",
+        "person",
+        "pottedplant",
+        "sheep",
+        "sofa",
+        "table",
+        "train",
+        "tvmonitor",
+    ]
 )
 """VOC's 20 categories; `table` is another spelling of `diningtable`."""
 _INSTANCE = re.compile(r"_\d+$")
@@ -39,7 +59,8 @@ def read_pascal_part(file: Path, height: int, width: int) -> list[AnnotatedObjec
         UserError: if it is no such file, of another image or size, or names an unknown category.
     """
     try:
-        content = loadmat(file, variable_names=["anno"])
+        with file.open("rb") as stream:
+            content = loadmat(stream, variable_names=["anno"])
     except FileNotFoundError:
         raise MissingInputError(f"{file} does not exist: every listed image needs one") from None
     except Exception as error:  # damaged files end in nearly any exception

@@ -1,8 +1,8 @@
 """`import_parts FORMAT ...`: part annotations of other data sets in the layout of every stage."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse import auto_cli
 
@@ -137,7 +137,7 @@ def panoptic_parts(
     print_summary(summary, out)
 
 
-FORMATS = [pascal_part, panoptic_parts, part_imagenet]
+FORMATS: list[Callable[..., Any] | type] = [pascal_part, panoptic_parts, part_imagenet]
 
 
 @os_errors()
