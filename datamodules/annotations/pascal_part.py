@@ -75,7 +75,7 @@ def read_pascal_part(file: Path, height: int, width: int) -> list[AnnotatedObjec
         ]
     except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"{file} has not the structure of Pascal-Part ({error!r})") from None
-    if Path(name).stem != file.stem:
+    if name not in (file.stem, f"{file.stem}.jpg"):
         raise UserError(f"{file} annotates the image {shown(name)}: name both alike")
     found = []
     for number, (category, mask, parts) in enumerate(entries, start=1):

@@ -3,11 +3,11 @@
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pycocotools import mask as coco_mask
 
@@ -15,15 +15,19 @@ from datamodules.annotations.object_parts import AnnotatedObject, encode_within
 from datamodules.annotations.object_rules import ChosenObject, Dropped, ObjectRules
 from datamodules.annotations.part_grouping import PartGrouping
 from datamodules.annotations.part_imagenet import PartImage, PartMask
-from datamodules.annotations.pinpp_writer import PinppWriter
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.files.names import printable
 from datamodules.images.image_files import read_image, read_size
+from pipeline.annotations.object_data_set import (
+    FOLDERS,
+    ImportedImage,
+    ObjectDataSet,
+    Split,
+    by_reason,
+)
 from pipeline.runs.process_map import work_through
 
-Split = Literal["train", "val"]
-FOLDERS: dict[Split, str] = {"train": "pinpp", "val": "val_parts"}
 ObjectReader = Callable[[Path, int, int], list[AnnotatedObject]]
 """Reads the annotation of an image of a height and a width."""
 
@@ -67,15 +71,6 @@ class ImageTask(NamedTuple):
     copy: bool
 
 
-class ImportedImage(NamedTuple):
-    """The images that became of one, how many objects it had, and those dropped."""
-
-    split: Split
-    images: list[PartImage]
-    objects: int
-    dropped: Dropped
-
-
 def import_image(task: ImageTask) -> ImportedImage:
     """Writes the images that become of one image.
 
@@ -114,8 +109,7 @@ def import_objects(
 ) -> dict[str, Any]:
     """Writes `imagenet/{train,val}`, `pinpp/{json,including}`, `val_parts/json`, `import.json`.
 
-    `out` appears when all is written. A category without an image of train is left out of val, for
-    no stage could know it.
+    `out` appears when all is written.
 
     Args:
         source: what to import.
@@ -146,42 +140,22 @@ def import_objects(
             for file in files
         ]
         workers = workers or len(os.sched_getaffinity(0))
-        imported = work_through(import_image, tasks, workers, "Importing")
-        writers = {split: PinppWriter(staged / FOLDERS[split]) for split in source.files}
-        objects, dropped = 0, Counter[tuple[str, str]]()
-        categories: dict[Split, Counter[str]] = {split: Counter() for split in source.files}
-        for split, images, found, left_out in imported:
-            objects += found
-            dropped += left_out
-            for image in images:
-                writers[split].add(image)
-                categories[split][image.object_name] += 1
-        if not categories["train"]:
+        data = ObjectDataSet(staged, source.files)
+        with closing(work_through(import_image, tasks, workers, "Importing")) as imported:
+            for one in imported:
+                data.add(one)
+        if not data.categories["train"]:
             raise UserError(
-                f"no image of train is left of {objects} objects; left out: {_listed(dropped)}"
+                f"no image of train is left of {data.objects} objects; left out: "
+                f"{_listed(data.dropped)}"
             )
-        for name in sorted(set(categories.get("val", ())) - set(categories["train"])):
-            writers["val"].discard(name)
-            shutil.rmtree(staged / "imagenet" / "val" / name)
-            dropped["only_in_val", name] += categories["val"].pop(name)
-        if "val" in writers:  # a part that only val shows is a part all the same
-            for name, parts in writers["val"].parts.items():
-                for part in parts:
-                    writers["train"].declare(name, part)
-        for writer in writers.values():
-            writer.finish()
-        (staged / FOLDERS["train"] / "including").mkdir()
+        data.finish()
         summary = {
             "format": source.annotation_format,
             "source": str(source.folder),
             "rules": asdict(rules),
             "grouping": None if grouping is None else _table(grouping),
-            "categories": {s: dict(sorted(numbers.items())) for s, numbers in categories.items()},
-            "parts": {n: sorted(p) for n, p in sorted(writers["train"].parts.items())},
-            "images": {split: sum(numbers.values()) for split, numbers in categories.items()},
-            "annotated_objects": objects,
-            "dropped": by_reason(dropped),
-        }
+        } | data.counts()
         write_json(staged / "import.json", summary)
         staged.rename(out)
     return summary
@@ -195,14 +169,6 @@ def require_empty(out: Path) -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not an empty folder: give another one or remove it")
-
-
-def by_reason(dropped: Dropped) -> dict[str, dict[str, int]]:
-    """Counts of what was left out: reason -> name -> number, both in alphabetic order."""
-    table: dict[str, dict[str, int]] = {}
-    for (reason, name), number in sorted(dropped.items()):
-        table.setdefault(reason, {})[name] = number
-    return table
 
 
 def print_summary(summary: dict[str, Any], out: Path) -> None:

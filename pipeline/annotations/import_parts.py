@@ -16,12 +16,12 @@ from datamodules.images.image_files import visible_folders
 from pipeline.annotations.import_objects import (
     AnnotatedFile,
     ObjectSource,
-    Split,
     import_objects,
     print_summary,
     require_empty,
 )
 from pipeline.annotations.import_part_imagenet import part_imagenet
+from pipeline.annotations.object_data_set import Split
 
 IDS, IDS_ENDING = "gtFinePanopticParts", "_gtFinePanopticParts.tif"
 IMAGES, IMAGES_ENDING = "leftImg8bit", "_leftImg8bit.png"

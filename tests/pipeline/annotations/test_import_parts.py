@@ -261,6 +261,37 @@ def test_what_is_there_is_never_overwritten(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+def test_val_without_a_category_of_train_is_no_split(tmp_path: Path) -> None:
+    root = tmp_path / "voc"
+    truth = pascal_source(root, train=3, val=1)
+    mask = truth["2008_000003"][1].mask
+    cow = [Truth("cow", mask, [("head", mask)])]
+    write_mat(root / "Annotations_Part" / "2008_000003.mat", "2008_000003", cow)
+    pascal_part(root, tmp_path / "out")
+    assert not (tmp_path / "out" / "val_parts").exists()
+    assert [path.name for path in (tmp_path / "out" / "imagenet").iterdir()] == ["train"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stop_leaves_nothing_that_looks_complete(
+    voc: tuple[Path, dict[str, list[Truth]]],
+    workers: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+
+    def stop_at_the_fifth(*_: object) -> None:
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.annotations.object_data_set.PinppWriter.add", stop_at_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        pascal_part(voc[0], tmp_path / "out", "crop", workers=workers)
+    assert list(tmp_path.iterdir()) == []
+
+
 def broken_voc(root: Path, what: str) -> None:
     pascal_source(root, train=3, val=1)
     mat = root / "Annotations_Part" / "2008_000002.mat"
@@ -351,7 +382,10 @@ def test_all_stages_run_on_an_import(
     out, runs = tmp_path / "out", tmp_path / "runs"
     command = [annotation_format, "--source", str(source), "--out", str(out), *options]
     main(["import_parts", *command])
+    val = out / "val_parts"
     for stage in ("stage1_segmenter", "stage2_pseudolabels", "stage3_mpm"):
-        run_stage(stage_args(stage, out, runs))
+        with_val = stage == "stage1_segmenter" and val.is_dir()
+        given = [f"--data.init_args.pinpp_val={val}"] if with_val else []
+        run_stage(stage_args(stage, out, runs, *given))
         manifest = json.loads((runs / stage / "manifest.json").read_text())
         assert manifest["state"] == "complete"
