@@ -78,7 +78,8 @@ def read_panoptic_parts(file: Path, height: int, width: int) -> list[AnnotatedOb
             f"{file} is {ids.shape[0]}x{ids.shape[1]}, its image {height}x{width} (height x "
             "width): take the images that the annotations were made for"
         )
-    ids = ids.astype(np.int64)
+    if ids.dtype.kind == "u":
+        ids = ids.astype(np.int64)
     try:
         instances, parts = split_ids(ids)
         found = [_instance(number, box, instances, parts) for number, box in _boxes(instances)]

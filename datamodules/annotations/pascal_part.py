@@ -116,6 +116,7 @@ def _checked(mask: Any, height: int, width: int, where: str) -> np.ndarray:
     if mask.shape != (height, width):
         raise UserError(
             f"{where}: its mask is {'x'.join(map(str, mask.shape))}, its image {height}x{width} "
-            "(height x width): take the images that the annotations were made for"
+            "(height x width): take the images that the annotations were made for, or take this "
+            "one out of the list"
         )
     return mask != 0

@@ -1,6 +1,7 @@
 """Makes images with several annotated objects a data set that every stage reads."""
 
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -182,8 +183,11 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
         listed = ", ".join(f"{name} {number:,}" for name, number in names.items())
         print(f"left out, {reason}: {sum(names.values()):,} ({listed})")
     print(f"all of it in {out / 'import.json'}; go on with")
-    val = f" PINPP_VAL={out / FOLDERS['val']}" if summary["images"].get("val") else ""
-    print(f"make stage1-segmenter IMAGENET={out / 'imagenet'} PINPP={out / 'pinpp'}{val}")
+    folders = {"IMAGENET": out / "imagenet", "PINPP": out / FOLDERS["train"]}
+    if summary["images"].get("val"):
+        folders["PINPP_VAL"] = out / FOLDERS["val"]
+    variables = (f"{name}={shlex.quote(str(path))}" for name, path in folders.items())
+    print(f"make stage1-segmenter {' '.join(variables)}")
 
 
 def _require_files(source: ObjectSource) -> None:
