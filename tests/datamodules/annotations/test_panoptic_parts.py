@@ -106,3 +106,15 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(file)
     with pytest.raises(UserError, match="not one integer a pixel"):
         read_panoptic_parts(file, *SHAPE)
+
+
+def test_parts_of_an_instance_in_front_are_its_own(tmp_path: Path) -> None:
+    ids = np.full(SHAPE, 7, np.int32)
+    ids[2:18, 2:28] = 2600105
+    ids[5:15, 10:14] = 2400101  # a person before the car, within its box
+    write_ids(tmp_path / "a.tif", ids)
+    person, car = read_panoptic_parts(tmp_path / "a.tif", *SHAPE)
+    ((torso, person_mask),), ((chassis, car_mask),) = person.parts, car.parts
+    assert (torso, chassis) == ("torso", "chassis")
+    assert np.array_equal(car_mask, ids[2:18, 2:28] == 2600105)
+    assert person_mask.all()
