@@ -21,7 +21,7 @@ generalise = $(RUN) generalisation test $(call config,imagenet) $(data) \
 need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 
 .NOTPARALLEL:
-.PHONY: help setup demo demo-photographs test lint check-data sort-val data-statistics stage1-segmenter \
+.PHONY: help setup demo demo-photographs test lint check-data sort-val data-statistics import-parts stage1-segmenter \
   stage2-pseudolabels label-report export-labels import-labels stage3-mpm export-model evaluate \
   generalisation compare human-alignment \
   downstream-detection report tiny-imagenet resize-images estimate study clean
@@ -35,6 +35,7 @@ help:
 	@echo "make check-data           every problem in images and annotations (DECODE=1 decodes all images)"
 	@echo "make sort-val             ImageNet's val into class folders, DEVKIT= or LIST="
 	@echo "make data-statistics      counts and density beside the paper -> RUNS/data_statistics"
+	@echo "make import-parts         FORMAT=pascal_part, panoptic_parts or part_imagenet, SOURCE= -> OUT="
 	@echo
 	@echo "make stage1-segmenter     train the part segmenter      -> RUNS/stage1_segmenter"
 	@echo "make stage2-pseudolabels  label all training images     -> RUNS/stage2_pseudolabels"
@@ -62,6 +63,7 @@ help:
 	@echo "SPLIT=     split file of PINPP            TRUTH=  annotations for label-report"
 	@echo "UNFILTERED= run folder of labels made without the category filter, for label-report"
 	@echo "DATA=      a folder with imagenet/ and pinpp/; of make study also part_shapes"
+	@echo "OBJECTS=   of make import-parts: crop or largest   GROUPING= coarse parts: sitawarin or a file"
 	@echo "COCO=      folder with train2017/, val2017/, annotations/; MODEL= (empty) starts at random"
 	@echo "SUBSET=    of make evaluate: pin11, pin125 or a name in the JSON file SUBSETS="
 	@echo "NAME=      run folder below RUNS           MODEL=  run folder, timm folder or file"
@@ -107,6 +109,13 @@ data-statistics: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) data_statistics --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) \
 	  --out $(call q,$(RUNS)/$(or $(NAME),data_statistics)) $(ARGS)
+
+# IMAGENET is of the third format alone; it may be set for other targets.
+import-parts: $(READY)
+	$(call need,FORMAT SOURCE OUT)
+	$(RUN) import_parts $(call q,$(FORMAT)) --source $(call q,$(SOURCE)) --out $(call q,$(OUT)) \
+	  $(if $(OBJECTS),--objects $(call q,$(OBJECTS))) $(if $(GROUPING),--grouping $(call q,$(GROUPING))) \
+	  $(if $(filter part_imagenet,$(FORMAT)),$(if $(IMAGENET),--imagenet $(call q,$(IMAGENET)))) $(ARGS)
 
 stage1-segmenter: $(READY)
 	$(call need,IMAGENET PINPP)

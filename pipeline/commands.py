@@ -56,8 +56,11 @@ GROUPS = {
         "compare_annotations": Command(
             "pipeline.annotations.compare_annotations:main", "two annotations of the same images"
         ),
-        "import_part_imagenet": Command(
-            "pipeline.annotations.import_part_imagenet:main", "PartImageNet's files as PIN++ layout"
+        "import_parts": Command(
+            "pipeline.annotations.import_parts:main",
+            "Pascal-Part, Cityscapes Panoptic Parts or PartImageNet as PIN++ layout",
+            takes_args=True,
+            stopped="stopped; nothing was written",
         ),
         "tiny_imagenet": Command(
             "pipeline.annotations.tiny_imagenet:main", "T-PIN++ from ImageNet and Tiny-ImageNet"

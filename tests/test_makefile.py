@@ -15,7 +15,7 @@ from tests.pipeline.commands import PROJECT
 AWKWARD = """My  "Drive" & it's (1); #2"""
 FOLDERS = ["IMAGENET", "PINPP", "PINPP_VAL", "RUNS", "MODEL", "OUT", "SOURCE", "TRUTH", "COCO"]
 FOLDERS += ["UNFILTERED", "SPLIT", "TINY", "HUMANS", "A", "B", "DATA", "SUBSETS", "NAME"]
-FOLDERS += ["LIST", "DEVKIT"]
+FOLDERS += ["LIST", "DEVKIT", "GROUPING"]
 SILENT = {"help", "setup", "clean", "lint", "test"}  # these start no program of ours on folders
 TARGETS = sorted(
     set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE)) - SILENT
@@ -47,7 +47,14 @@ def test_every_target_takes_any_folder(target: str, recorder: Path, tmp_path: Pa
     folders["UNFILTERED"] = "labels 'all'"
     variables = [f"{name}={value}" for name, value in folders.items()]
     # `make demo` and others set up what they need, which is done here
-    command = ["make", target, f"VENV={recorder}", "SUBSET=my 'own'", *variables]
+    command = [
+        "make",
+        target,
+        f"VENV={recorder}",
+        "SUBSET=my 'own'",
+        "FORMAT=part_imagenet",
+        *variables,
+    ]
     environment = os.environ | {"RECORD": str(record)}
     subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True)
     words = [word for line in record.read_text().splitlines() for word in json.loads(line)]

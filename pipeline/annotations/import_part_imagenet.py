@@ -19,6 +19,7 @@ from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.images.image_files import is_image
 from datamodules.images.imagenet_folder import require_class_folders
+from pipeline.annotations.import_objects import require_empty
 from pipeline.runs.manifest import sha256
 
 SHOWN_PROBLEMS = 5
@@ -34,10 +35,10 @@ def import_part_imagenet(
 ) -> dict[str, Any]:
     """Converts COCO files of PartImageNet into the PIN++ layout.
 
-    Writes `json/<object>.json`, an empty `including/`, `import.json` (what this function returns)
-    and, when `val` is given, `split.json`. With `naming="super"` and `imagenet`, it also writes
-    `imagenet/{train,val}/<super-category>/`, links to the images of all their object categories:
-    a data set whose objects are the super-categories.
+    Writes `pinpp/json/<object>.json`, an empty `pinpp/including/`, `import.json` (what this
+    function returns) and, when `val` is given, `split.json`. With `imagenet`, it also writes
+    `imagenet/{train,val}/<object>/`, links to all images of the objects: a data set whose objects
+    are the annotated ones, by `naming="super"` the super-categories.
 
     Args:
         sources: COCO files.
@@ -56,8 +57,7 @@ def import_part_imagenet(
     """
     if imagenet is not None and not (imagenet / "train").is_dir():
         raise MissingInputError(f"{imagenet / 'train'} is not a folder: set --imagenet")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not an empty folder: give another one or remove it")
+    require_empty(out)
     images, problems = read_part_imagenet([*sources, *val])
     if imagenet is not None:
         train = imagenet / "train"
@@ -85,11 +85,12 @@ def import_part_imagenet(
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=parent) as scratch:
         staged = Path(scratch) / out.name
-        write_pinpp(images, staged)
+        write_pinpp(images, staged / "pinpp")
         if val:
             write_json(staged / "split.json", _split(images, set(val)))
-        if naming == "super" and imagenet is not None:
-            _link_images(imagenet, groups, staged / "imagenet")
+        if imagenet is not None:
+            objects = {name: group if naming == "super" else name for name, group in groups.items()}
+            _link_images(imagenet, objects, staged / "imagenet")
         write_json(staged / "import.json", summary)
         staged.rename(out)
     return summary
@@ -104,14 +105,16 @@ def _split(images: Sequence[PartImage], held_out: set[Path]) -> dict[str, list[s
 
 
 def _link_images(imagenet: Path, groups: dict[str, str], out: Path) -> None:
-    """Links all images of the given object categories below their super-categories."""
+    """Links all images of the given object categories below the objects that they become."""
     for split in ("train", "val"):
         require_class_folders(imagenet / split)
         for name, group in track(groups.items(), f"Linking {split}", transient=True):
             folder = (imagenet / split / name).resolve()
+            if not folder.is_dir():
+                continue
             target = out / split / group
             target.mkdir(parents=True, exist_ok=True)
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            for path in sorted(folder.iterdir()):
                 if not is_image(path.name):
                     continue
                 try:
@@ -122,28 +125,29 @@ def _link_images(imagenet: Path, groups: dict[str, str], out: Path) -> None:
                     ) from None
 
 
-def main(
+def part_imagenet(
     source: Path | list[Path],
     out: Path,
     val: Path | list[Path] | None = None,
     naming: Literal["object", "super"] = "object",
     imagenet: Path | None = None,
 ) -> None:
-    """Converts PartImageNet's COCO files into the PIN++ layout, which every stage reads.
+    """PartImageNet: COCO files of ImageNet's images.
 
     Args:
-        source: COCO files, such as `[train.json,val.json]`.
+        source: COCO files, such as `[train.json,val.json]`, or a folder of them.
         out: new folder.
         val: more COCO files, whose images `split.json` puts into val.
         naming: objects are the WNIDs (object) or the super-categories (super).
-        imagenet: folder with train/; images that it lacks are left out.
+        imagenet: folder with train/; images that it lacks are left out, the others linked.
 
     Raises:
         MissingInputError: if a source or `imagenet/train` does not exist.
         UserError: if a source is damaged, `out` holds something, or nothing is left to write.
     """
-    sources = [source] if isinstance(source, Path) else source
+    given = [source] if isinstance(source, Path) else source
     held_out = [val] if isinstance(val, Path) else val or []
+    sources = [file for path in given for file in _coco_files(path) if file not in held_out]
     summary = import_part_imagenet(sources, out, val=held_out, naming=naming, imagenet=imagenet)
     problems = summary["problems"]
     print(
@@ -154,3 +158,12 @@ def main(
         print(f"{len(problems)} problems, all of them in {out / 'import.json'}:")
     for line in problems[:SHOWN_PROBLEMS]:
         print(f"  {line}")
+
+
+def _coco_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("[!.]*.json"))
+    if not files:
+        raise MissingInputError(f"{path} holds no COCO files (*.json): set SOURCE")
+    return files

@@ -1,7 +1,7 @@
 """Work on many independent pieces with several processes."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -17,8 +17,10 @@ Result = TypeVar("Result")
 
 def work_through(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, description: str
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Results of `function` for all tasks, in order, with a bar that shows the time left.
+
+    Closing the generator before its end waits for the tasks that are under way.
 
     Args:
         function: what to do, importable by its name.

@@ -91,7 +91,7 @@ def coarse(shapes_root: Path, tmp_path: Path) -> Path:
     ]
     source.write_text(json.dumps(content))
     import_part_imagenet([source], tmp_path / "coarse")
-    return tmp_path / "coarse"
+    return tmp_path / "coarse" / "pinpp"
 
 
 class Page(HTMLParser):
@@ -159,7 +159,7 @@ def test_folders_without_a_common_object_are_refused(shapes_root: Path, tmp_path
 
 def import_and_name(shapes: Path, folder: Path, name: str, objects: tuple[str, ...]) -> Path:
     import_part_imagenet([coco_of(shapes, folder / f"{name}.json", objects)], folder / name)
-    return folder / name
+    return folder / name / "pinpp"
 
 
 def test_missing_images_leave_a_line_in_the_gallery(

@@ -11,7 +11,7 @@ from datamodules.annotations.pinpp import read_annotations, read_split
 from datamodules.files.errors import UserError
 from datamodules.masks.part_labels import decode_masks
 from pipeline.annotations.check_data import check_data
-from pipeline.annotations.import_part_imagenet import import_part_imagenet, main
+from pipeline.annotations.import_part_imagenet import import_part_imagenet, part_imagenet
 from pipeline.cli import main as run_stage
 from tests.conftest import SHARED
 from tests.pipeline.commands import stage_args
@@ -52,12 +52,12 @@ def test_import_gives_the_annotations_back(shapes_root: Path, tmp_path: Path) ->
     summary = import_part_imagenet([source], tmp_path / "out", imagenet=shapes_root / "imagenet")
     assert summary["problems"] == []
     assert summary["super_categories"] == GROUPS
-    found = check_data(shapes_root / "imagenet", tmp_path / "out", workers=1)
+    found = check_data(tmp_path / "out" / "imagenet", tmp_path / "out" / "pinpp", workers=1)
     assert found.problems == []
     pairs = []
-    for root in (shapes_root / "pinpp", tmp_path / "out"):
-        vocabulary = PartVocabulary.from_pinpp(root, shapes_root / "imagenet")
-        pairs.append((vocabulary, read_annotations(root, vocabulary)))
+    for root in (shapes_root, tmp_path / "out"):
+        vocabulary = PartVocabulary.from_pinpp(root / "pinpp", root / "imagenet")
+        pairs.append((vocabulary, read_annotations(root / "pinpp", vocabulary)))
     (words, expected), (new_words, found) = pairs
     assert new_words.parts == tuple(
         sorted(f"{name.partition(':')[0]}:{name.partition(':')[2].title()}" for name in words.parts)
@@ -72,7 +72,8 @@ def test_stage_1_trains_on_imported_annotations(shapes_root: Path, tmp_path: Pat
     data = tmp_path / "data"
     data.mkdir()
     (data / "imagenet").symlink_to(shapes_root / "imagenet")
-    import_part_imagenet([coco_of(shapes_root, tmp_path / "train.json")], data / "pinpp")
+    import_part_imagenet([coco_of(shapes_root, tmp_path / "train.json")], tmp_path / "pin")
+    (data / "pinpp").symlink_to(tmp_path / "pin" / "pinpp")
     run_stage(stage_args("stage1_segmenter", data, tmp_path / "runs"))
     run = tmp_path / "runs" / "stage1_segmenter"
     assert json.loads((run / "manifest.json").read_text())["state"] == "complete"
@@ -91,13 +92,10 @@ def test_super_categories_become_a_data_set_that_stage_1_trains_on(
     ]
     assert len(list((out / "imagenet" / "train" / "Thing").iterdir())) == 24  # annotated or not
     assert len(list((out / "imagenet" / "val" / "Thing").iterdir())) == 8
-    vocabulary = PartVocabulary.from_pinpp(out, out / "imagenet")
+    vocabulary = PartVocabulary.from_pinpp(out / "pinpp", out / "imagenet")
     assert vocabulary.objects == ("Animal", "Thing")
-    assert read_annotations(out, vocabulary, out / "imagenet" / "train")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "pinpp").symlink_to(out)
-    (tmp_path / "data" / "imagenet").symlink_to(out / "imagenet")
-    run_stage(stage_args("stage1_segmenter", tmp_path / "data", tmp_path / "runs"))
+    assert read_annotations(out / "pinpp", vocabulary, out / "imagenet" / "train")
+    run_stage(stage_args("stage1_segmenter", out, tmp_path / "runs"))
     saved = json.loads((tmp_path / "runs/stage1_segmenter/vocabulary.json").read_text())
     assert saved["objects"] == ["Animal", "Thing"]
 
@@ -109,8 +107,8 @@ def test_files_for_val_become_a_split_file(shapes_root: Path, tmp_path: Path) ->
     split = json.loads((tmp_path / "out" / "split.json").read_text())
     assert {key.partition("/")[0] for key in split["val"]} == {"tree"}
     assert {key.partition("/")[0] for key in split["train"]} == {"fish", "car"}
-    vocabulary = PartVocabulary.from_pinpp(tmp_path / "out", shapes_root / "imagenet")
-    annotations = read_annotations(tmp_path / "out", vocabulary)
+    vocabulary = PartVocabulary.from_pinpp(tmp_path / "out" / "pinpp", shapes_root / "imagenet")
+    annotations = read_annotations(tmp_path / "out" / "pinpp", vocabulary)
     parts = read_split(tmp_path / "out" / "split.json", annotations)
     assert [len(part) for part in parts] == [16, 8]
 
@@ -122,13 +120,13 @@ def test_images_that_are_not_there_are_left_out_and_named(
     content = json.loads(source.read_text())
     content["images"][0]["file_name"] = "fish_gone.jpg"
     source.write_text(json.dumps(content))
-    main(source, tmp_path / "out", imagenet=shapes_root / "imagenet")
+    part_imagenet(source, tmp_path / "out", imagenet=shapes_root / "imagenet")
     printed = capsys.readouterr().out
     assert "3 objects" in printed
     assert "1 problems" in printed
     assert "fish/fish_gone.jpg: no such image in" in printed
     with pytest.raises(UserError, match="is not an empty folder"):
-        main([source], tmp_path / "out")
+        part_imagenet([source], tmp_path / "out")
 
 
 def test_nothing_is_left_behind_when_the_import_fails(shapes_root: Path, tmp_path: Path) -> None:
