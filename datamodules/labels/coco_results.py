@@ -142,8 +142,8 @@ class ResultReader:
             return key, None
         if any(a not in (0, b) for a, b in zip(listed, size, strict=True)):
             raise UserError(
-                f"{key} is {listed[0]}x{listed[1]} in the images of the results, but "
-                f"{size[0]}x{size[1]} in truth (height x width): results must be of these images"
+                f"{key} is {listed[0]}x{listed[1]} in {ids.numbering.file if ids.numbering else 'the results'}, "
+                f"but is {size[0]}x{size[1]} (height x width): results must be of these images"
             )
         part: int | None = UNNAMED
         if not self.ignore_categories:
