@@ -39,7 +39,7 @@ def import_labels(
 
     Args:
         source: folder with `json/<object>.json` (coco) or `seg/<object>/<stem>.png` (png). PNGs
-            hold part ids of the vocabulary; a `vocabulary.json` beside them is compared. Or, as coco,
+            hold part ids of the vocabulary; a `vocabulary.json` beside them is compared. Or (coco)
             a segmenter's results: a JSON file, or a folder of such with `images`.
         out: run folder to make; an interrupted import goes on.
         layout: `coco` or `png`.
@@ -61,7 +61,9 @@ def import_labels(
     data = ImageNetShardsDataModule(imagenet, pinpp, shard_size=shard_size)
     vocabulary = data.vocabulary
     if source.is_file() or images is not None:
-        files, found = _digest(result_files(source), images), _results(source, images, layout, data)
+        results = result_files(source)
+        numbering = [] if images is None else [images] if images.is_file() else result_files(images)
+        files, found = _digest([*results, *numbering]), _results(source, images, layout, data)
     else:
         files, found = _source_files(source, layout, data, allow_missing), None
     settings = {"imported": layout, "source_sha256": files, "allow_missing": allow_missing}
@@ -123,7 +125,7 @@ def _source_files(
     absent = sorted(wanted - set(files)) if layout == "coco" and not allow_missing else []
     if absent:
         raise UserError(f"{absent[0]} and {len(absent) - 1} more are missing: {HINT}")
-    return _digest(files, None)
+    return _digest(files, source)
 
 
 def _results(
@@ -151,13 +153,12 @@ def _results(
     return results.instances
 
 
-def _digest(files: Sequence[Path], images: Path | None) -> str:
-    """SHA-256 of names, sizes and times."""
+def _digest(files: Sequence[Path], root: Path | None = None) -> str:
+    """SHA-256 of names (below `root`), sizes and times."""
     digest = hashlib.sha256()
-    numbering = [] if images is None else [images] if images.is_file() else result_files(images)
-    for file in (*files, *numbering):
+    for file in files:
         state = file.stat()
-        name = f"{file.parent.name}/{file.name}"
+        name = file.relative_to(root) if root else file.name
         digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

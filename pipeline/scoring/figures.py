@@ -60,48 +60,62 @@ def score_results(
     """
     if not any(image.instances for image in truth):
         raise UserError("the annotations show no part, so there is nothing to score")
-    categories = {kind: CocoAP(SUFFIXES, kind) for kind in IOU_TYPES}
-    agnostic = {kind: CocoAP(("",), kind) for kind in IOU_TYPES}
-    composites = CompositeIoU(SUFFIXES, vocabulary.num_parts)
+    images = [(one, replace(one, instances=found.get(one.key, ()))) for one in truth]
     overlaps: dict[int, list[float]] = {}
-    for image in truth:
-        plain = replace(image, instances=found.get(image.key, ()))
-        for part, iou in zip(image.instances, best_overlaps(image, plain), strict=True):
-            overlaps.setdefault(part.part, []).append(float(iou))
-        _match(agnostic, image.key, _of_one_category(image), {"": _of_one_category(plain)})
-        if not named:
-            continue
-        by_suffix = dict(zip(SUFFIXES, (plain, of_own_object(plain, vocabulary)), strict=True))
-        _match(categories, image.key, image, by_suffix)
+    for image, results in images:
+        for one, iou in zip(image.instances, best_overlaps(image, results), strict=True):
+            overlaps.setdefault(one.part, []).append(float(iou))
+    values, rows = (
+        _by_category(images, vocabulary, min_score)
+        if named
+        else ({}, _plain_rows(vocabulary, truth))
+    )
+    values |= _of_any_category(images)
+    by_part = {part: sum(each) / len(each) for part, each in overlaps.items()}
+    for part, row in enumerate(rows, start=1):
+        row["best_overlap"] = by_part.get(part)
+    every = [one for each in overlaps.values() for one in each]
+    values["best_overlap_mIoU"] = sum(every) / len(every)
+    values["best_overlap_mIoU_by_category"] = mean_iou(by_part)
+    values |= {"images": len(truth), "masks": len(every)}
+    values["results"] = sum(len(results.instances) for _, results in images)
+    values["images_without_results"] = sum(not results.instances for _, results in images)
+    return SegmenterScores(values, rows)
+
+
+def _by_category(
+    images: Sequence[tuple[ImageParts, ImageParts]], vocabulary: PartVocabulary, min_score: float
+) -> tuple[dict[str, float], list[Row]]:
+    """AP and IoU of composites, without and with the filter, from pairs of truth and results."""
+    metrics = {kind: CocoAP(SUFFIXES, kind) for kind in IOU_TYPES}
+    composites = CompositeIoU(SUFFIXES, vocabulary.num_parts)
+    for image, results in images:
+        by_suffix = dict(zip(SUFFIXES, (results, of_own_object(results, vocabulary)), strict=True))
+        _match(metrics, image.key, image, by_suffix)
         guesses = {
             suffix: composite(parts.confident(min_score), vocabulary.inclusions)
             for suffix, parts in by_suffix.items()
         }
         composites.update(image.key, composite(image, vocabulary.inclusions), guesses)
     values: dict[str, float] = {}
-    masks: dict[str, MaskMetrics] = {}
-    iou: dict[str, dict[int, float]] = {}
-    if named:
-        for kind, metric in categories.items():
-            metrics = metric.compute()
-            masks = metrics if kind == "segm" else masks
-            for suffix in SUFFIXES:
-                values |= _named_figures(metrics[suffix], f"{kind}_", suffix)
-        iou = composites.compute()
-        values |= {f"semantic_mIoU{suffix}": mean_iou(iou[suffix]) for suffix in SUFFIXES}
-    for kind, metric in agnostic.items():
+    computed = {kind: metric.compute() for kind, metric in metrics.items()}
+    for kind, by_name in computed.items():
+        for suffix in SUFFIXES:
+            values |= _named_figures(by_name[suffix], f"{kind}_", suffix)
+    iou = composites.compute()
+    values |= {f"semantic_mIoU{suffix}": mean_iou(iou[suffix]) for suffix in SUFFIXES}
+    return values, part_rows(vocabulary, computed["segm"], iou)
+
+
+def _of_any_category(images: Sequence[tuple[ImageParts, ImageParts]]) -> dict[str, float]:
+    """AP where all masks are of one category, as of COCOeval with `useCats = 0`."""
+    metrics = {kind: CocoAP(("",), kind) for kind in IOU_TYPES}
+    for image, results in images:
+        _match(metrics, image.key, _of_one_category(image), {"": _of_one_category(results)})
+    values: dict[str, float] = {}
+    for kind, metric in metrics.items():
         values |= _named_figures(metric.compute()[""], f"agnostic_{kind}_", "")
-    by_part = {part: sum(each) / len(each) for part, each in overlaps.items()}
-    every = [one for each in overlaps.values() for one in each]
-    values["best_overlap_mIoU"] = sum(every) / len(every)
-    values["best_overlap_mIoU_by_category"] = mean_iou(by_part)
-    values |= {"images": len(truth), "masks": len(every)}
-    values["results"] = sum(len(found.get(image.key, ())) for image in truth)
-    values["images_without_results"] = sum(image.key not in found for image in truth)
-    rows = part_rows(vocabulary, masks, iou) if named else _plain_rows(vocabulary, truth)
-    for part, row in enumerate(rows, start=1):
-        row["best_overlap"] = by_part.get(part)
-    return SegmenterScores(values, rows)
+    return values
 
 
 def best_overlaps(truth: ImageParts, found: ImageParts) -> np.ndarray:
