@@ -141,9 +141,10 @@ class ResultReader:
         if size is None:
             return key, None
         if any(a not in (0, b) for a, b in zip(listed, size, strict=True)):
+            where = ids.numbering.file if ids.numbering else "the results"
             raise UserError(
-                f"{key} is {listed[0]}x{listed[1]} in {ids.numbering.file if ids.numbering else 'the results'}, "
-                f"but is {size[0]}x{size[1]} (height x width): results must be of these images"
+                f"{key} is {listed[0]}x{listed[1]} in {where}, but is {size[0]}x{size[1]} "
+                "(height x width): results must be of these images"
             )
         part: int | None = UNNAMED
         if not self.ignore_categories:

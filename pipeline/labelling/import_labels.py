@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -85,8 +85,7 @@ def import_labels(
             out / "vocabulary.json",
             layout,
             allow_missing,
-            found
-            and {key: found[key] for key in data.shard(shard)["key"].to_pylist() if key in found},
+            _of_shard(found, data.shard(shard)["key"].to_pylist()),
         )
         for shard in data.missing_shards(out)
     ]
@@ -151,6 +150,12 @@ def _results(
             "(category_id, category_name or category)"
         )
     return results.instances
+
+
+def _of_shard(
+    found: Mapping[str, tuple[PartInstance, ...]] | None, keys: Sequence[str]
+) -> dict[str, tuple[PartInstance, ...]] | None:
+    return None if found is None else {key: found[key] for key in keys if key in found}
 
 
 def _digest(files: Sequence[Path], root: Path | None = None) -> str:
