@@ -130,11 +130,11 @@ def from_coco(file: Path, vocabulary: PartVocabulary) -> dict[str, ImageParts]:
                 named = part_of(item, name, None, vocabulary)
             except UserError as error:
                 raise UserError(f"{where}: {error}") from None
-        if category not in parts and named is None:
+        part = named if category is None else parts.get(category)
+        if part is None:
             given = f"unknown category_id {shown(item.get('category_id'))}"
             raise UserError(f"{where}: {given}; known: {shown(list(parts))}")
         try:
-            part = parts[category] if named is None else named
             instances[image_id].append(_instance(item, part, *sizes[image_id]))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"{where}: unreadable ({error})") from None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 KINDS = {
@@ -30,7 +31,7 @@ def print_scores(values: Mapping[str, float], title: str) -> None:
         values: see `SegmenterScores`.
         title: what was scored.
     """
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("COCO AP, percent")
     for column in COLUMNS:
         table.add_column(column, justify="right")

@@ -74,7 +74,7 @@ def make_set(root: Path, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def entries(results: list[dict[str, Any]], **changes: Any) -> list[dict[str, Any]]:
-    """Results in COCO's format, with names for ids; `changes` replace keys, None drops them."""
+    """Results in COCO's format, with names for ids and boxes beside the masks; `changes` replace keys, None drops them."""
     found = []
     for one in results:
         x1, y1, x2, y2 = one["box"]
@@ -83,6 +83,6 @@ def entries(results: list[dict[str, Any]], **changes: Any) -> list[dict[str, Any
             "category_name": one["name"],
             "segmentation": rle(one["box"]),
         }
-        entry |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "score": one["score"]}
+        entry |= {"bbox": [x1 + 2, y1, x2 - x1, y2 - y1], "score": one["score"]}
         found.append({k: v for k, v in (entry | changes).items() if v is not None})
     return found
