@@ -74,7 +74,10 @@ def make_set(root: Path, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def entries(results: list[dict[str, Any]], **changes: Any) -> list[dict[str, Any]]:
-    """Results in COCO's format, with names for ids and boxes beside the masks; `changes` replace keys, None drops them."""
+    """Results in COCO's format, with names for ids and boxes beside the masks.
+
+    `changes` replace keys; None drops them.
+    """
     found = []
     for one in results:
         x1, y1, x2, y2 = one["box"]
