@@ -134,7 +134,7 @@ class ImageIds:
         key = self.names.find(image_id) if isinstance(image_id, str) else None
         if key is None:
             raise UserError(
-                f"unknown image_id {shown(image_id)}: neither an id of --images nor the name of one "
+                f"unknown image_id {shown(image_id)}: no id of --images and no name of one "
                 "of the images that are asked for, such as n01440764/n01440764_10026.JPEG"
             )
         return key, (0, 0)
