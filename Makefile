@@ -22,7 +22,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 
 .NOTPARALLEL:
 .PHONY: help setup demo demo-photographs test lint check-data sort-val data-statistics import-parts stage1-segmenter \
-  stage2-pseudolabels label-report export-labels import-labels stage3-mpm export-model evaluate \
+  stage2-pseudolabels label-report score-segmenter export-labels import-labels stage3-mpm export-model evaluate \
   generalisation compare human-alignment \
   downstream-detection report tiny-imagenet resize-images estimate study clean
 
@@ -40,6 +40,7 @@ help:
 	@echo "make stage1-segmenter     train the part segmenter      -> RUNS/stage1_segmenter"
 	@echo "make stage2-pseudolabels  label all training images     -> RUNS/stage2_pseudolabels"
 	@echo "make label-report         pseudo labels against people  -> RUNS/label_report/index.html"
+	@echo "make score-segmenter      any segmenter's RESULTS= on PINPP_VAL= -> RUNS/segmenter_scores"
 	@echo "make export-labels        FORMAT=coco or png              -> OUT="
 	@echo "make import-labels        labels made elsewhere, SOURCE=  -> RUNS/stage2_pseudolabels"
 	@echo "make stage3-mpm           train the recogniser          -> RUNS/stage3_mpm"
@@ -61,6 +62,7 @@ help:
 	@echo "CONFIG=    NAME of configs/STAGE/NAME.yaml or a path; all have small; 'small sv1' overlays"
 	@echo "DEVKIT=    ILSVRC2012_devkit_t12 (folder or archive)   LIST= lines 'file class', of make sort-val"
 	@echo "SPLIT=     split file of PINPP            TRUTH=  annotations for label-report"
+	@echo "RESULTS=   COCO results of a segmenter   IMAGES= COCO file that numbers their images and parts"
 	@echo "UNFILTERED= run folder of labels made without the category filter, for label-report"
 	@echo "DATA=      a folder with imagenet/ and pinpp/; of make study also part_shapes"
 	@echo "OBJECTS=   of make import-parts: crop or largest   GROUPING= coarse parts: sitawarin or a file"
@@ -135,6 +137,14 @@ label-report: $(READY)
 	  $(if $(TRUTH),--truth $(call q,$(TRUTH))) $(if $(UNFILTERED),--unfiltered $(call q,$(RUNS)/$(UNFILTERED))) \
 	  --out $(call q,$(RUNS)/label_report) $(ARGS)
 
+score-segmenter: $(READY)
+	$(call need,RESULTS IMAGENET)
+	$(RUN) score_segmenter --results $(call q,$(RESULTS)) --imagenet $(call q,$(IMAGENET)) \
+	  $(if $(PINPP),--pinpp $(call q,$(PINPP))) $(if $(PINPP_VAL),--truth $(call q,$(PINPP_VAL))) \
+	  $(if $(SPLIT),--split $(call q,$(SPLIT))) $(if $(IMAGES),--images $(call q,$(IMAGES))) \
+	  --out $(call q,$(RUNS)/segmenter_scores/$(or $(NAME),$(shell basename -s .json -- $(call q,$(RESULTS))))) \
+	  $(ARGS)
+
 export-labels: $(READY)
 	$(call need,OUT)
 	$(RUN) export_labels --labels $(call q,$(RUNS)/$(or $(NAME),stage2_pseudolabels)) \
@@ -144,7 +154,8 @@ export-labels: $(READY)
 import-labels: $(READY)
 	$(call need,IMAGENET PINPP SOURCE)
 	$(RUN) import_labels --format $(or $(FORMAT),coco) --source $(call q,$(SOURCE)) \
-	  --out $(call q,$(RUNS)/$(or $(NAME),stage2_pseudolabels)) --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) $(ARGS)
+	  --out $(call q,$(RUNS)/$(or $(NAME),stage2_pseudolabels)) --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) \
+	  $(if $(IMAGES),--images $(call q,$(IMAGES))) $(ARGS)
 
 stage3-mpm: $(READY)
 	$(call need,IMAGENET PINPP)

@@ -80,6 +80,10 @@ GROUPS = {
             "pipeline.label_report.build:main", "pseudo labels against people's, as a page"
         ),
         "label_quality": Command("pipeline.labelling.quality:main", "mean IoU of pseudo labels"),
+        "score_segmenter": Command(
+            "pipeline.scoring.score_segmenter:main",
+            "any segmenter's results against people's masks",
+        ),
         "export_labels": Command(
             "pipeline.labelling.export_labels:main", "pseudo labels as COCO or PNG"
         ),

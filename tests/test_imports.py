@@ -27,6 +27,7 @@ FLOORS = {
     "pipeline": (
         {"runs", "drawing", "published"},
         {"labelling", "validation", "evaluation", "annotations", "export", "label_report"},
+        {"scoring"},
         {"report", "study", ""},
         {"estimate"},
     ),

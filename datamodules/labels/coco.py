@@ -16,6 +16,7 @@ from datamodules.annotations.image_entries import image_fault, sides_of
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError, shown
 from datamodules.files.integers import IdReader
+from datamodules.labels.result_ids import part_of
 from datamodules.masks.part_labels import ImageParts, PartInstance
 from datamodules.masks.segmentations import compress
 
@@ -85,7 +86,8 @@ def from_coco(file: Path, vocabulary: PartVocabulary) -> dict[str, ImageParts]:
     """Reads `json/<object>.json`; parts become global ids by name.
 
     Segmentations may be polygons, uncompressed or compressed run lengths. Boxes that are not
-    there are those of the masks, and a score that is not there is 1.
+    there are those of the masks, a score that is not there is 1, and a `category_name` or
+    `category` stands for a `category_id` that is not there.
 
     Returns:
         One record per image by its key, instances in file order.
@@ -122,11 +124,18 @@ def from_coco(file: Path, vocabulary: PartVocabulary) -> dict[str, ImageParts]:
         image_id, category = (ids(item.get(key)) for key in ("image_id", "category_id"))
         if image_id not in images:
             raise UserError(f"{where}: unknown image_id {shown(item.get('image_id'))}")
-        if category not in parts:
+        named = None
+        if item.get("category_id") is None:
+            try:
+                named = part_of(item, name, None, vocabulary)
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
+        part = named if category is None else parts.get(category)
+        if part is None:
             given = f"unknown category_id {shown(item.get('category_id'))}"
             raise UserError(f"{where}: {given}; known: {shown(list(parts))}")
         try:
-            instances[image_id].append(_instance(item, parts[category], *sizes[image_id]))
+            instances[image_id].append(_instance(item, part, *sizes[image_id]))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"{where}: unreadable ({error})") from None
     ids.warn(file)

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
@@ -105,11 +105,12 @@ class CocoAP:
             detections: for each detector name `labels (M,)`, `scores (M,)`, and `masks (M, H, W)`
                 or `boxes (M, 4)`.
         """
-        truth = Instances.of_tensors(target, self.iou_type)
-        predictions = {
-            name: match(truth, Instances.of_tensors(detections[name], self.iou_type), self.iou_type)
-            for name in self.names
-        }
+        found = {n: Instances.of_tensors(detections[n], self.iou_type) for n in self.names}
+        self.add(key, Instances.of_tensors(target, self.iou_type), found)
+
+    def add(self, key: str, truth: Instances, detections: Mapping[str, Instances]) -> None:
+        """The same for instances that are no tensors."""
+        predictions = {name: match(truth, detections[name], self.iou_type) for name in self.names}
         self.images[key] = (truth_table(truth), predictions)
 
     def compute(self) -> dict[str, MaskMetrics]:

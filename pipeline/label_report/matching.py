@@ -8,7 +8,15 @@ from pycocotools import mask as coco_mask
 
 from datamodules.masks.part_labels import ImageParts
 from modules.metrics.coco_ap import precision_by_label
-from modules.metrics.coco_matching import FOUND, TRUTH, Instances, match, truth_table, unpack
+from modules.metrics.coco_matching import (
+    FOUND,
+    TRUTH,
+    Instances,
+    IoUType,
+    match,
+    truth_table,
+    unpack,
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +49,9 @@ class PartMatches:
 
     def add(self, truth: ImageParts, found: ImageParts) -> None:
         """Matches the instances of one image, by falling score and within a part category."""
-        human = _instances(truth)
+        human = part_instances(truth)
         self._truth.append(truth_table(human))
-        self._found.append(match(human, _instances(found)))
+        self._found.append(match(human, part_instances(found)))
 
     def human_parts(self) -> dict[int, int]:
         """Number of human instances by part id, of the parts that people marked."""
@@ -90,16 +98,29 @@ class PartMatches:
         return table, sum(gaps) / len(scores)
 
 
-def _instances(parts: ImageParts) -> Instances:
+def part_instances(
+    parts: ImageParts, iou_type: IoUType = "segm", *, found: bool = True
+) -> Instances:
+    """The parts of an image as instances to match.
+
+    Args:
+        parts: the image.
+        iou_type: `segm` compares masks, `bbox` boxes.
+        found: the parts are detections. COCO takes their area from what is compared, that of true
+            parts from the mask.
+    """
     size = [parts.height, parts.width]
     runs = [{"size": size, "counts": one.rle} for one in parts.instances]
+    corners = np.array([one.box for one in parts.instances], np.float64).reshape(-1, 4)
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    masks = np.array(coco_mask.area(runs) if runs else (), np.float64)
 
     def shapes(chosen: np.ndarray) -> list[Any]:
-        return [runs[place] for place in chosen]
+        return [runs[place] for place in chosen] if iou_type == "segm" else boxes[chosen].tolist()
 
     return Instances(
         np.array([one.part for one in parts.instances], np.int64),
-        np.array(coco_mask.area(runs) if runs else (), np.float64),
+        boxes[:, 2:].prod(axis=1) if found and iou_type == "bbox" else masks,
         shapes,
         np.array([one.score for one in parts.instances], np.float64),
         np.zeros(len(runs), bool),

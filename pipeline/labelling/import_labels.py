@@ -2,14 +2,19 @@
 
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.imagenet_shards import ImageNetShardsDataModule
+from datamodules.images.image_files import read_header
+from datamodules.labels.coco_results import ResultReader, result_files
 from datamodules.labels.label_set import provenance_hash, shard_path
 from datamodules.labels.png import png_path
+from datamodules.masks.part_labels import PartInstance
 from pipeline.labelling.export_labels import Format
 from pipeline.labelling.imported_shards import HINT, ShardImport, import_shard
 from pipeline.labelling.provenance import LabelOrigin
@@ -26,6 +31,7 @@ def import_labels(
     pinpp: Path,
     *,
     shard_size: int = 1000,
+    images: Path | None = None,
     allow_missing: bool = False,
     workers: int = 1,
 ) -> int:
@@ -33,12 +39,14 @@ def import_labels(
 
     Args:
         source: folder with `json/<object>.json` (coco) or `seg/<object>/<stem>.png` (png). PNGs
-            hold part ids of the vocabulary; a `vocabulary.json` beside them is compared.
+            hold part ids of the vocabulary; a `vocabulary.json` beside them is compared. Or (coco)
+            a segmenter's results: a JSON file, or a folder of such with `images`.
         out: run folder to make; an interrupted import goes on.
         layout: `coco` or `png`.
         imagenet: folder with `train/`.
         pinpp: annotation folder that defines the part vocabulary.
         shard_size: images per Parquet file.
+        images: COCO file that numbers images and categories of results, see `ResultReader`.
         allow_missing: images without labels become rows without instances.
         workers: processes.
 
@@ -51,8 +59,13 @@ def import_labels(
             holds other labels.
     """
     data = ImageNetShardsDataModule(imagenet, pinpp, shard_size=shard_size)
-    files = _source_files(source, layout, data, allow_missing)
     vocabulary = data.vocabulary
+    if source.is_file() or images is not None:
+        results = result_files(source)
+        numbering = [] if images is None else [images] if images.is_file() else result_files(images)
+        files, found = _digest([*results, *numbering]), _results(source, images, layout, data)
+    else:
+        files, found = _source_files(source, layout, data, allow_missing), None
     settings = {"imported": layout, "source_sha256": files, "allow_missing": allow_missing}
     LabelOrigin(**data.provenance, settings=settings).claim(out)
     vocabulary.save(out / "vocabulary.json")
@@ -72,6 +85,7 @@ def import_labels(
             out / "vocabulary.json",
             layout,
             allow_missing,
+            _of_shard(found, data.shard(shard)["key"].to_pylist()),
         )
         for shard in data.missing_shards(out)
     ]
@@ -110,10 +124,47 @@ def _source_files(
     absent = sorted(wanted - set(files)) if layout == "coco" and not allow_missing else []
     if absent:
         raise UserError(f"{absent[0]} and {len(absent) - 1} more are missing: {HINT}")
+    return _digest(files, source)
+
+
+def _results(
+    source: Path, images: Path | None, layout: Format, data: ImageNetShardsDataModule
+) -> dict[str, tuple[PartInstance, ...]]:
+    """A segmenter's results by key of the training image."""
+    if layout != "coco":
+        raise UserError(f"{source}: results are read as --format coco, not {layout}")
+    table = data.images.to_pydict()
+    labels = dict(zip(table["key"], table["label"], strict=True))
+
+    @lru_cache(maxsize=1024)
+    def size_of(key: str) -> tuple[int, int] | None:
+        try:
+            return read_header(data.split / key).size
+        except ValueError:
+            return None  # the row of a damaged image says so
+
+    results = ResultReader(data.vocabulary, labels, size_of, images, max_score=1.0).read(source)
+    if not results.named:
+        raise UserError(
+            f"{source} names no categories: pseudo labels need a part for every mask "
+            "(category_id, category_name or category)"
+        )
+    return results.instances
+
+
+def _of_shard(
+    found: Mapping[str, tuple[PartInstance, ...]] | None, keys: Sequence[str]
+) -> dict[str, tuple[PartInstance, ...]] | None:
+    return None if found is None else {key: found[key] for key in keys if key in found}
+
+
+def _digest(files: Sequence[Path], root: Path | None = None) -> str:
+    """SHA-256 of names (below `root`), sizes and times."""
     digest = hashlib.sha256()
     for file in files:
         state = file.stat()
-        digest.update(f"{file.relative_to(source)} {state.st_size} {state.st_mtime_ns}\n".encode())
+        name = file.relative_to(root) if root else file.name
+        digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
@@ -124,6 +175,7 @@ def main(
     imagenet: Path,
     pinpp: Path,
     shard_size: int = 1000,
+    images: Path | None = None,
     allow_missing: bool = False,
     workers: int = os.cpu_count() or 1,
 ) -> None:
@@ -133,11 +185,12 @@ def main(
 
     Args:
         format: layout of the files.
-        source: folder with json/ or seg/.
+        source: folder with json/ or seg/, or a segmenter's results (coco).
         out: stage 2 run folder to make or to go on with.
         imagenet: folder with train/.
         pinpp: folder with json/, which defines the parts.
         shard_size: images per Parquet file.
+        images: COCO file that numbers images and categories of results.
         allow_missing: images may have no labels.
         workers: processes.
 
@@ -152,6 +205,7 @@ def main(
         imagenet,
         pinpp,
         shard_size=shard_size,
+        images=images,
         allow_missing=allow_missing,
         workers=workers,
     )

@@ -12,7 +12,7 @@ from datamodules.images.image_files import read_header, read_image
 from datamodules.images.orientation import turned_reason
 from datamodules.labels.coco import from_coco
 from datamodules.labels.png import from_label_map, png_path, read_png
-from datamodules.masks.part_labels import ImageParts
+from datamodules.masks.part_labels import ImageParts, PartInstance
 from pipeline.labelling.export_labels import Format
 from pipeline.labelling.shard_writer import write_shard
 
@@ -32,6 +32,7 @@ class ShardImport:
         vocabulary: file with the part vocabulary.
         layout: `coco` or `png`.
         allow_missing: whether an image may have no labels.
+        found: instances by key, where `source` is a segmenter's results, which are read before.
     """
 
     path: Path
@@ -42,14 +43,27 @@ class ShardImport:
     vocabulary: Path
     layout: Format
     allow_missing: bool
+    found: Mapping[str, tuple[PartInstance, ...]] | None = None
 
     def rows(self) -> Iterator[ImageParts]:
         """Labels of the shard's images, in order; an image that is damaged says so."""
         for name, images in groupby(self.images, lambda image: image[0].split("/")[0]):
-            found = self._coco(name) if self.layout == "coco" else {}
+            labelled = self.layout == "coco" and self.found is None
+            rows = self._coco(name) if labelled else {}
             for key, label in images:
-                row = found.get(key) if self.layout == "coco" else self._png(key, label)
+                row = self._png(key, label) if self.layout == "png" else rows.get(key)
+                if self.found is not None:
+                    row = self._result(key, label)
                 yield self._checked(key, label, row)
+
+    def _result(self, key: str, label: int) -> ImageParts | None:
+        if self.found is None or key not in self.found:
+            return None
+        try:
+            size = read_header(self.split / key).size
+        except ValueError:
+            return None  # a damaged image, about which `_checked` says more
+        return ImageParts(key, label, *size, self.found[key])
 
     def _coco(self, name: str) -> Mapping[str, ImageParts]:
         file = self.source / "json" / f"{name}.json"

@@ -64,6 +64,16 @@ def test_missing_score_and_box_are_filled_in(tmp_path: Path) -> None:
     assert (instance.part, instance.score, instance.box) == (3, 1.0, (1.0, 1.0, 5.0, 4.0))
 
 
+@pytest.mark.parametrize("name", [{"category_name": "wing"}, {"category": "bee:wing"}])
+def test_parts_may_be_named(name: dict[str, str], tmp_path: Path) -> None:
+    annotation = {"image_id": 1, "segmentation": [[1, 1, 5, 1, 5, 4, 1, 4]], **name}
+    rows = from_coco(written(tmp_path, annotations=[annotation]), VOCABULARY)
+    assert [part.part for part in rows["bee/1.jpg"].instances] == [3]
+    wrong = written(tmp_path, annotations=[annotation | dict.fromkeys(name, "horn")])
+    with pytest.raises(ValueError, match=r"annotation None: unknown category 'horn'"):
+        from_coco(wrong, VOCABULARY)
+
+
 def test_relations_are_written_per_object() -> None:
     assert relations(VOCABULARY) == {"bee": "leg:wing\n"}
 

@@ -1,0 +1,1 @@
+"""Any segmenter's results against human annotations."""
