@@ -125,7 +125,10 @@ def _row(
     table = records_of(root, units, name)
     pairs = zip(table["clean_prediction"].to_pylist(), table["label"].to_pylist(), strict=True)
     total, right = table.num_rows, sum(found == label for found, label in pairs)
-    stands = sum(table["robust"].to_pylist())
+    under: tuple[float | None, float | None, float | None] = (None, None, None)
+    if threat is not None:
+        stands = sum(table["robust"].to_pylist())
+        under = (stands / total, *wilson_interval(stands, total))
     network = module.network
     network = network.network if isinstance(network, ClassGroups) else network
     subset = (data.settings["subset"] or "").partition(" ")[0]
@@ -137,7 +140,7 @@ def _row(
         "" if threat is None else eps_text(str(threat.norm), threat.eps),
         right / total,
         *wilson_interval(right, total),
-        *((stands / total, *wilson_interval(stands, total)) if threat else (None, None, None)),
+        *under,
         total,
     )
 
