@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from scipy.stats import binomtest
 
 from datamodules.evaluation.attack_batches import to_pixels
 from datamodules.images.image_files import read_image
 from modules.weights.classifier_folder import load_classifier
 from pipeline.__main__ import main as run_command
-from pipeline.evaluation.autoattack_rows import imagenet_classes
+from pipeline.evaluation.autoattack_rows import AutoAttackRow, eps_text, imagenet_classes
+from pipeline.evaluation.robustbench import describe, is_ranked
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.modules.weights.test_classifier_sources import make_run
 from tests.pipeline.commands import PROJECT
@@ -108,20 +111,32 @@ def model3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def imagenet_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, Path]:
     """Model, ImageNet with val/ alone, run folder and configuration of a finished evaluation.
 
-    Four images lie in the folder of the class that the untrained network sees, two do not.
+    Two classes are almost one for the network, and of many images those are taken that it is least
+    sure of, as images that stand go through all of AutoAttack, which takes long. Four lie in the
+    folder of the class that the network sees, two in that of the other.
     """
     root = tmp_path_factory.mktemp("imagenet_alone")
     model = export_tiny_classifier(root / "model", 1000)
+    weights = model / "export" / "model.safetensors"
+    state = load_file(weights)
+    rows = state["fc.weight"]
+    generator = torch.Generator().manual_seed(0)
+    rows[:2] = 2 * rows[350] + 1e-3 * torch.randn(2, rows.shape[1], generator=generator)
+    save_file(state, weights)
     for name in imagenet_classes():
         (root / "imagenet" / "val" / name).mkdir(parents=True)
-    classifier = load_classifier(model)
-    for seed in range(6):
-        noise(root / "loose.png", seed)
-        pixels = to_pixels(read_image(root / "loose.png"), SIDE, SIDE)
-        with torch.no_grad():
-            seen = int(classifier(pixels[None] / 255).argmax())
-        name = imagenet_classes()[seen if seed < 4 else (seen + 1) % 1000]
-        (root / "loose.png").rename(root / "imagenet" / "val" / name / f"{seed}.png")
+    for seed in range(64):
+        noise(root / "loose" / f"{seed}.png", seed)
+    files = sorted((root / "loose").iterdir())
+    pixels = torch.stack([to_pixels(read_image(file), SIDE, SIDE) for file in files])
+    with torch.no_grad():
+        logits = load_classifier(model)(pixels / 255)
+    assert set(logits.argmax(1).tolist()) <= {0, 1}
+    unsure = (logits[:, 0] - logits[:, 1]).abs().argsort()
+    for number, index in enumerate(unsure[:6].tolist()):
+        seen = int(logits[index].argmax())
+        name = imagenet_classes()[seen if number < 4 else 1 - seen]
+        files[index].rename(root / "imagenet" / "val" / name / files[index].name)
     config = overlay(root, {"clean": 6, "linf_4": 6})
     assert evaluate(model, root / "imagenet", root / "run", config) == 0
     return model, root / "imagenet", root / "run", config
@@ -179,6 +194,41 @@ def test_robustbenchs_keys_and_nothing_invented(
         "autoattack_acc": f"{100 * robust / 6:.2f}",
     }
     assert footnote == "Measured on 6 val images that are not RobustBench's 5,000."
+
+
+def test_percentages_and_images_of_robustbench() -> None:
+    clean, robust = (0.6402, 0.62, 0.66), (0.3496, 0.33, 0.37)
+    row = AutoAttackRow("m", "resnet50", "imagenet", "linf", "4/255", *clean, *robust, 5000)
+    assert is_ranked(row)
+    others = ({"norm": "l2", "eps": "3"}, {"eps": "8/255"}, {"dataset": "/data/pets"})
+    assert not any(is_ranked(replace(row, **other)) for other in (*others, {"autoattack": None}))
+    described = describe(row, ["n01440764/x.JPEG"])
+    assert (described["clean_acc"], described["autoattack_acc"]) == ("64.02", "34.96")
+    assert "5,000 val images that are not" in described["footnote"]
+    assert describe(replace(row, architecture=""), [])["number_forward_passes"] == ""
+
+
+def test_the_footnote_is_not_there_on_robustbenchs_own_images(shared: Path) -> None:
+    file = shared / "imagenet_meta" / "imagenet_test_1k_aa.txt"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there")
+    row = AutoAttackRow("m", "", "imagenet", "linf", "4/255", *[0.5] * 3, *[0.25] * 3, 5000)
+    keys = [line.split()[0] for line in file.read_text().splitlines()]
+    assert describe(row, keys)["footnote"] == ""
+    assert describe(row, keys[1:])["footnote"] != ""
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "text"),
+    [
+        ("linf", 4 / 255, "4/255"),
+        ("linf", 0.0157, "0.0157"),
+        ("l2", 2.0, "2"),
+        ("l1", 75.0, "75"),
+    ],
+)
+def test_radii_are_written_as_people_write_them(norm: str, eps: float, text: str) -> None:
+    assert eps_text(norm, eps) == text
 
 
 def test_what_a_person_filled_in_is_kept(
