@@ -128,9 +128,12 @@ def imagenet_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, 
     for seed in range(64):
         noise(root / "loose" / f"{seed}.png", seed)
     files = sorted((root / "loose").iterdir())
-    pixels = torch.stack([to_pixels(read_image(file), SIDE, SIDE) for file in files])
+    pixels = torch.stack([to_pixels(read_image(file), SIDE, SIDE) for file in files]) / 255
     with torch.no_grad():
-        logits = load_classifier(model)(pixels / 255)
+        logits = load_classifier(model)(pixels)
+        state["fc.bias"][1] += (logits[:, 0] - logits[:, 1]).median()
+        save_file(state, weights)
+        logits = load_classifier(model)(pixels)
     assert set(logits.argmax(1).tolist()) <= {0, 1}
     unsure = (logits[:, 0] - logits[:, 1]).abs().argsort()
     for number, index in enumerate(unsure[:6].tolist()):
