@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import timm
 import torch
 import yaml
 from PIL import Image
@@ -18,6 +19,7 @@ from scipy.stats import binomtest
 
 from datamodules.evaluation.attack_batches import to_pixels
 from datamodules.images.image_files import read_image
+from modules.weights import named_models
 from modules.weights.classifier_folder import load_classifier
 from pipeline.__main__ import main as run_command
 from pipeline.evaluation.autoattack_rows import AutoAttackRow, eps_text, imagenet_classes
@@ -347,6 +349,32 @@ def test_any_images_with_a_list(
     said = capsys.readouterr().err
     assert f"the list has label 5, model {model3} has 3 classes" in said
     assert not (tmp_path / "other" / "records").exists()
+
+
+def test_a_word_is_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = named_models.PACKAGED["efficientnet_lite0"].package
+    pytest.importorskip(package, reason="the extra `pretrained` is not installed")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    noise(tmp_path / "photos" / "1.png", 1)
+    (tmp_path / "list.txt").write_text("1.png 285\n")
+    data = {"image_size": 32, "resize": 32, "list_file": str(tmp_path / "list.txt")}
+    config = overlay(tmp_path, {"clean": 1, "pgd": 1}, **data)
+    word, photos = Path("efficientnet_lite0"), tmp_path / "photos"
+    assert evaluate(word, photos, tmp_path / "run", config) == 0
+    (line,) = table(tmp_path / "run")
+    assert (line["model"], line["architecture"]) == (str(word), "tf_efficientnet_lite0")
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no connection")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    capsys.readouterr()
+    assert evaluate(Path("resnet18.a1_in1k"), photos, tmp_path / "other", config) == 1
+    said = capsys.readouterr().err
+    assert "error: the weights of resnet18.a1_in1k cannot be downloaded (no connection)" in said
+    assert not (tmp_path / "other").exists()
 
 
 def test_generalisation_of_val_alone_and_of_a_list(
