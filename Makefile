@@ -14,7 +14,11 @@ base = $(shell basename -- $(call q,$(MODEL)))
 config = $(foreach c,$(or $(CONFIG),$(1)),-c $c)
 folder = --trainer.default_root_dir=$(call q,$(RUNS)/$(or $(NAME),$(1)))
 data = --data.init_args.imagenet=$(call q,$(IMAGENET)) --data.init_args.pinpp=$(call q,$(PINPP))
-generalise = $(RUN) generalisation test $(call config,imagenet) $(data) \
+# of an evaluation; without parts ImageNet is enough
+measured = --data.init_args.imagenet=$(call q,$(IMAGENET)) \
+  $(if $(PINPP),--data.init_args.pinpp=$(call q,$(PINPP))) \
+  $(if $(LIST),--data.init_args.list_file=$(call q,$(LIST)))
+generalise = $(RUN) generalisation test $(call config,imagenet) $(measured) \
   --model.init_args.model=$(call q,$(MODEL)) \
   $(if $(PINPP_VAL),--data.init_args.sources.background.init_args.annotations=$(call q,$(PINPP_VAL))) \
   --trainer.default_root_dir=$(call q,$(RUNS)/evaluate/$(base)/generalisation)
@@ -61,6 +65,7 @@ help:
 	@echo "PINPP_VAL= annotations of val images       RUNS=   where outputs go (runs)"
 	@echo "CONFIG=    NAME of configs/STAGE/NAME.yaml or a path; all have small; 'small sv1' overlays"
 	@echo "DEVKIT=    ILSVRC2012_devkit_t12 (folder or archive)   LIST= lines 'file class', of make sort-val"
+	@echo "LIST=      of an evaluation: lines 'path label', or robustbench5000, authors_aa, authors1w"
 	@echo "SPLIT=     split file of PINPP            TRUTH=  annotations for label-report"
 	@echo "RESULTS=   COCO results of a segmenter   IMAGES= COCO file that numbers their images and parts"
 	@echo "UNFILTERED= run folder of labels made without the category filter, for label-report"
@@ -68,7 +73,7 @@ help:
 	@echo "OBJECTS=   of make import-parts: crop or largest   GROUPING= coarse parts: sitawarin or a file"
 	@echo "COCO=      folder with train2017/, val2017/, annotations/; MODEL= (empty) starts at random"
 	@echo "SUBSET=    of make evaluate: pin11, pin125 or a name in the JSON file SUBSETS="
-	@echo "NAME=      run folder below RUNS           MODEL=  run folder, timm folder or file"
+	@echo "NAME=      run folder below RUNS           MODEL=  run folder, timm folder, file, timm name"
 	@echo "ARGS=      overrides, such as ARGS='--trainer.max_epochs=2'"
 
 setup: $(READY)
@@ -170,8 +175,8 @@ export-model: $(READY)
 # Within a subset of the classes there are attacks alone, of imagenet those of tables S2 and S3.
 SUBSET ?= $(filter pin11 pin125,$(CONFIG))
 evaluate: $(READY)
-	$(call need,IMAGENET PINPP)
-	$(RUN) evaluate test $(call config,imagenet $(filter pin11 pin125,$(SUBSET))) $(data) \
+	$(call need,IMAGENET)
+	$(RUN) evaluate test $(call config,imagenet $(filter pin11 pin125,$(SUBSET))) $(measured) \
 	  --model.init_args.model=$(call q,$(MODEL)) $(if $(SUBSET),--data.init_args.subset=$(call q,$(SUBSET))) \
 	  $(if $(SUBSETS),--data.init_args.subsets=$(call q,$(SUBSETS))) \
 	  $(if $(PINPP_VAL),--data.init_args.part_annotations=$(call q,$(PINPP_VAL))) \
@@ -179,7 +184,7 @@ evaluate: $(READY)
 	$(if $(SUBSET),,$(if $(wildcard configs/generalisation/$(or $(CONFIG),imagenet).yaml),$(generalise)))
 
 generalisation: $(READY)
-	$(call need,IMAGENET PINPP)
+	$(call need,IMAGENET)
 	$(generalise) $(ARGS)
 
 compare: $(READY)

@@ -21,6 +21,7 @@ from datamodules.evaluation.evaluation_sets import (
     EvaluationSource,
 )
 from datamodules.files.errors import UserError
+from datamodules.images.evaluation_folder import EvaluationFolder
 from datamodules.images.image_lists import balanced_order
 
 RECORD_SCHEMA = pa.schema(
@@ -96,8 +97,10 @@ class GeneralisationDataModule(LightningDataModule):
     an influence on what a unit is. Sets that cannot be measured stay in `sets` with their reason.
 
     Args:
-        imagenet: folder with `train/` and `val/`.
-        pinpp: folder with the part annotations, which define the vocabulary.
+        imagenet: folder with `train/` and `val/`, with `val/` alone, or of images; see
+            `EvaluationFolder`.
+        pinpp: folder with the part annotations, which define the vocabulary; None if the model
+            has no parts.
         sources: sources of sets by any name; done in this order.
         batch_size: images in one chunk.
         num_workers: processes that read, or make, images.
@@ -106,6 +109,12 @@ class GeneralisationDataModule(LightningDataModule):
         interpolation: of the resizing.
         seed: seed of all that is drawn.
         max_images: at most this many of each set, balanced over labels; None for all.
+        list_file: take the val images from this list of `path label` lines; also the name of a
+            published list, see `find_list`.
+
+    Attributes:
+        classes: names of the classes by label; None where only the labels of a list are known.
+        least_classes: number of classes that the labels of the list need; 0 without one.
 
     Raises:
         MissingInputError: if a folder is missing.
@@ -115,7 +124,7 @@ class GeneralisationDataModule(LightningDataModule):
     def __init__(
         self,
         imagenet: Path,
-        pinpp: Path,
+        pinpp: Path | None,
         sources: dict[str, EvaluationSource],
         batch_size: int = 64,
         num_workers: int = 0,
@@ -124,6 +133,7 @@ class GeneralisationDataModule(LightningDataModule):
         interpolation: Interpolation = "bicubic",
         seed: int = 0,
         max_images: int | None = None,
+        list_file: Path | None = None,
     ) -> None:
         super().__init__()
         least = batch_size if max_images is None else min(batch_size, max_images)
@@ -137,15 +147,24 @@ class GeneralisationDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.max_images = max_images
-        self.vocabulary = PartVocabulary.from_pinpp(Path(pinpp), Path(imagenet))
+        folder = EvaluationFolder.read(Path(imagenet), list_file and Path(list_file))
+        self.classes = folder.classes
+        self.least_classes = folder.least_classes
+        self.vocabulary = (
+            PartVocabulary(folder.objects, ())
+            if pinpp is None
+            else PartVocabulary.from_pinpp(Path(pinpp), Path(imagenet), folder.objects)
+        )
         self.setting = EvaluationSetting(
             Path(imagenet),
-            Path(pinpp),
+            pinpp and Path(pinpp),
             self.vocabulary.objects,
             image_size,
             resize,
             seed,
             interpolation,
+            folder.root,
+            None if folder.listed is None else dict(folder.listed),
         )
         self.sets = [found for source in sources.values() for found in source.sets(self.setting)]
         names = [found.name for found in self.sets]
@@ -172,9 +191,12 @@ class GeneralisationDataModule(LightningDataModule):
         return self.setting.interpolation
 
     @property
-    def object_parts(self) -> Tensor:
-        """Which parts can occur on which object: bool `(num_objects, K + 1)`."""
-        return self.vocabulary.object_parts
+    def object_parts(self) -> Tensor | None:
+        """Which parts can occur on which object: bool `(num_objects, K + 1)`.
+
+        None where the number of classes is not known.
+        """
+        return None if self.classes is None else self.vocabulary.object_parts
 
     def settings_of(self, chosen: EvaluationSet) -> dict[str, Any]:
         """All that decides the records of a set, as JSON-able values."""

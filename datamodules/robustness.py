@@ -16,10 +16,10 @@ from datamodules.evaluation.attack_units import AttackUnit, StoppingRule, outcom
 from datamodules.evaluation.class_subsets import find_subset
 from datamodules.evaluation.evaluation_sets import group_tensor
 from datamodules.evaluation.paired_stopping import PairedRule
-from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.errors import UserError
+from datamodules.images.evaluation_folder import EvaluationFolder
 from datamodules.images.image_files import read_image
-from datamodules.images.image_lists import balanced_order, format_image_list, read_image_list
-from datamodules.images.imagenet_folder import list_images, list_objects, require_class_folders
+from datamodules.images.image_lists import balanced_order, format_image_list
 from datamodules.masks.part_labels import ImageParts
 
 PER_CLASS = 10  # images of each class, PartImageNet++ §5.1
@@ -33,7 +33,8 @@ class RobustnessDataModule(LightningDataModule):
     was cut has an influence on what a unit is.
 
     Args:
-        imagenet: folder with `train/` and `val/`.
+        imagenet: folder with `train/` and `val/`, with `val/` alone, or of images; see
+            `EvaluationFolder`.
         pinpp: folder with the part annotations, which define the vocabulary; None if the
             evaluation has nothing to do with parts.
         images: number of images for each threat, at most all, None for 10 a class or the whole
@@ -44,7 +45,8 @@ class RobustnessDataModule(LightningDataModule):
         interpolation: of the resizing.
         num_workers: processes that read images.
         seed: seed of the subset and of the attacks.
-        list_file: take the images from this list of `path label` lines instead of all of `val/`.
+        list_file: take the images from this list of `path label` lines instead of all of `val/`;
+            also the name of a published list, see `find_list`.
         stop_width: end a threat once the 95 % interval of its accuracy is no wider than this, in
             (0, 1]; None never. Intervals that end a threat are a little too tight.
         stop_against: run folder of another model's evaluation on the same images: end a threat once
@@ -56,6 +58,8 @@ class RobustnessDataModule(LightningDataModule):
         subsets: JSON file of subsets, see `ClassSubsets`.
 
     Attributes:
+        classes: names of the classes by label; None where only the labels of a list are known.
+        least_classes: number of classes that the labels of the list need; 0 without one.
         answers: names of the labels: the object categories, or the groups of the subset.
         groups: group of each class, int64 `(num_classes,)`, -1 outside the subset; None without.
 
@@ -99,12 +103,18 @@ class RobustnessDataModule(LightningDataModule):
         if not 0 < stop_level < 0.5:
             raise UserError(f"stop_level={stop_level} must be in (0, 0.5), such as 0.05")
         if part_annotations is not None and pinpp is None:
-            raise UserError("part_annotations need pinpp, the folder that defines the vocabulary")
+            raise UserError(
+                "part_annotations (PINPP_VAL=) need pinpp (PINPP=), the folder that defines the "
+                "vocabulary"
+            )
         if subsets is not None and subset is None:
             raise UserError(f"subsets={subsets} needs subset, the name of one of them")
         # with few units left a process may have none
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self.split = Path(imagenet) / "val"
+        folder = EvaluationFolder.read(Path(imagenet), list_file and Path(list_file))
+        self.split = folder.root
+        self.classes = folder.classes
+        self.least_classes = folder.least_classes
         self.chunk_size = chunk_size
         self.image_size = image_size
         self.resize = resize
@@ -112,15 +122,11 @@ class RobustnessDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.vocabulary = (
-            PartVocabulary(list_objects(Path(imagenet)), ())
+            PartVocabulary(folder.objects, ())
             if pinpp is None
-            else PartVocabulary.from_pinpp(Path(pinpp), Path(imagenet))
+            else PartVocabulary.from_pinpp(Path(pinpp), Path(imagenet), folder.objects)
         )
-        listed = (
-            list_images(self.split)
-            if list_file is None
-            else read_image_list(Path(list_file), self.vocabulary.objects)
-        )
+        listed = list(folder.images())
         self.answers = self.vocabulary.objects
         self.groups: Tensor | None = None
         if subset is not None:
@@ -139,10 +145,6 @@ class RobustnessDataModule(LightningDataModule):
         default = PER_CLASS * classes if list_file is None else len(listed)
         self.images = {name: number or default for name, number in images.items()}
         self.subset = self.image_list[: max(self.images.values())]
-        absent = next((key for key, _ in self.subset if not (self.split / key).is_file()), None)
-        if absent is not None:
-            require_class_folders(self.split)
-            raise MissingInputError(f"{list_file} lists {absent}, which is not below {self.split}")
         self.annotations = self._read_parts(part_annotations and Path(part_annotations))
         self.units = [unit for name in self.images for unit in self._units_of(name)]
         self.stop_against = None if stop_against is None else Path(stop_against)
@@ -152,9 +154,12 @@ class RobustnessDataModule(LightningDataModule):
         self.stopping = StoppingRule(self.units, stop_width, paired)
 
     @property
-    def object_parts(self) -> Tensor:
-        """Which parts can occur on which object: bool `(num_objects, K + 1)`."""
-        return self.vocabulary.object_parts
+    def object_parts(self) -> Tensor | None:
+        """Which parts can occur on which object: bool `(num_objects, K + 1)`.
+
+        None where the number of classes is not known.
+        """
+        return None if self.classes is None else self.vocabulary.object_parts
 
     @property
     def settings(self) -> dict[str, Any]:

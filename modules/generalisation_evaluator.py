@@ -29,7 +29,7 @@ class GeneralisationEvaluator(LightningModule):
     def __init__(self, model: Path, object_parts: Tensor | None = None) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["object_parts"])
-        self.weights = Path(model)
+        self.weights = self.source = Path(model)
         self.network = load_classifier(self.weights).requires_grad_(False)
         self.images = image_format(self.network)
         self.model_name = str(self.weights)
@@ -38,7 +38,8 @@ class GeneralisationEvaluator(LightningModule):
         if object_parts is not None and self.network.num_classes != object_parts.shape[0]:
             raise UserError(
                 f"model {model} has {self.network.num_classes} classes, the data has "
-                f"{object_parts.shape[0]} object categories: give the data it was trained on"
+                f"{object_parts.shape[0]} object categories: give the data it was trained on; the "
+                "folders of train/, where there is one (they may be empty), else of val/ are them"
             )
         self._counts: dict[str, tuple[int, int]] = {}
 

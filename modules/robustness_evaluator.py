@@ -28,6 +28,9 @@ class RobustnessEvaluator(LightningModule):
     A batch is one unit of work: a chunk of images and the name of the threat it stands under.
     Whatever path an attack takes through the network, its images are judged by the true `forward`.
 
+    Attributes:
+        source: what the network was made of, None for a module.
+
     Args:
         model: run folder with `export/`, timm folder, or checkpoint file; or any network by
             `class_path`, `init_args`, `weights`, `mean` and `std`, see `open_classifier`; or a
@@ -67,7 +70,7 @@ class RobustnessEvaluator(LightningModule):
         self.network = self._answering(network)
         self.network.register_forward_hook(FiniteLogits(self.model_name))
         # the part branch is read before the memory format: weights are compared
-        self._source = None if whole else model
+        self.source = None if isinstance(model, nn.Module) else model
         self._parts: PartNetwork | ClassGroups | None = None
         if any(threat.needs_parts for threat in threats.values()):
             self.part_network()
@@ -94,7 +97,7 @@ class RobustnessEvaluator(LightningModule):
         """
         if self._parts is None:
             whole = self.network.network if isinstance(self.network, ClassGroups) else self.network
-            source = whole if self._source is None else self._source
+            source = whole if self.source is None else self.source
             self._parts = self._answering(with_parts(source, whole)).to(self.device)
         return self._parts
 
@@ -158,6 +161,11 @@ class RobustnessEvaluator(LightningModule):
             logits = self.network(images)
         if self.groups is None:
             self._check_classes(logits.shape[1])
+            if (largest := int(labels.max())) >= logits.shape[1]:
+                raise UserError(
+                    f"label {largest} of the list is beyond the {logits.shape[1]} classes of "
+                    f"model {self.model_name}: give the list of the data it was trained on"
+                )
         clean_prediction = logits.argmax(1)
         attacked = self.part_network() if threat.needs_parts else self.network
         with library_warnings() as said:
@@ -202,7 +210,8 @@ class RobustnessEvaluator(LightningModule):
         if isinstance(number, int) and self.num_objects not in (None, number):
             raise UserError(
                 f"model {self.model_name} has {number} classes, the data has "
-                f"{self.num_objects} object categories: give the data it was trained on"
+                f"{self.num_objects} object categories: give the data it was trained on; the "
+                "folders of train/, where there is one (they may be empty), else of val/ are them"
             )
 
     def _show(self, name: str, robust: Tensor) -> None:

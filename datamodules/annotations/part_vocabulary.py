@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -129,18 +130,21 @@ class PartVocabulary:
         return cls(tuple(objects), tuple(parts), inclusions)
 
     @classmethod
-    def from_pinpp(cls, pinpp: Path, imagenet: Path) -> "PartVocabulary":
+    def from_pinpp(
+        cls, pinpp: Path, imagenet: Path, objects: Sequence[str] | None = None
+    ) -> "PartVocabulary":
         """Collects the vocabulary of an annotation folder.
 
         Args:
             pinpp: folder with `json/<object>.json` and, optionally, `including/<object>.txt`.
             imagenet: folder with `train/<object>/`; its folder names define the class labels.
+            objects: class names by label where they are known otherwise.
 
         Raises:
             MissingInputError: if a folder is missing.
             UserError: if a file is malformed or names an unknown object or part.
         """
-        objects = list_objects(imagenet)
+        objects = list_objects(imagenet) if objects is None else tuple(objects)
         files = sorted((pinpp / "json").glob("[!.]*.json"))
         if not files:
             raise MissingInputError(
@@ -150,7 +154,9 @@ class PartVocabulary:
         parts: list[str] = []
         for file in files:
             if file.stem not in objects:
-                raise UserError(f"{file} annotates {file.stem}, no folder of {imagenet / 'train'}")
+                train = imagenet / "train"
+                known = train if train.is_dir() else imagenet
+                raise UserError(f"{file} annotates {file.stem}, no folder of {known}")
             try:
                 categories = read_json(file, "categories")["categories"]
                 names = {part_name(entry) for entry in categories}

@@ -73,9 +73,10 @@ class BackgroundSwaps(EvaluationSource):
         problem = folder_problem(self.annotations, what).replace("`folder`", "`annotations`")
         if problem or self.annotations is None:
             return [MissingSet(name, "background", problem) for name in names]
-        images = setting.imagenet / self.split
-        vocabulary = PartVocabulary.from_pinpp(Path(self.annotations), setting.imagenet)
-        records = read_annotations(Path(self.annotations), vocabulary, images)
+        images = setting.val if self.split == "val" else setting.imagenet / self.split
+        annotations = Path(self.annotations)
+        vocabulary = PartVocabulary.from_pinpp(annotations, setting.imagenet, setting.objects)
+        records = read_annotations(annotations, vocabulary, images)
         records = [record for record in records if record.instances]
         donors = [found for r in records if (found := _donor(r, self.least_background))]
         classes = {donor.label for donor in donors}

@@ -100,9 +100,10 @@ def _subset(name: str, group_of: Mapping[str, str], setting: EvaluationSetting) 
         numbers, names = _numbered(group_of, setting.objects)
     except ValueError as error:
         return MissingSet(name, "subsets", str(error))
-    val = setting.imagenet / "val"
-    require_class_folders(val)
-    chosen = FolderSet.of_classes(name, "subsets", val, setting, labels=numbers)
+    require_class_folders(setting.val)
+    chosen = FolderSet.of_classes(
+        name, "subsets", setting.val, setting, labels=numbers, only=setting.listed
+    )
     chosen.groups = group_tensor(numbers, setting.objects)
     chosen.group_names = names
     return chosen

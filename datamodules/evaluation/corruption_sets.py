@@ -51,7 +51,7 @@ class GeneratedCorruption(EvaluationSet):
         self.table = "corruptions"
         self.corruption = corruption
         self.severity = severity
-        self.split = setting.imagenet / "val"
+        self.split = setting.val
         self.resize = setting.resize
         self.image_size = setting.image_size
         self.interpolation = setting.interpolation
@@ -114,10 +114,11 @@ class Corruptions(EvaluationSource):
             UserError: if `val/` holds a category that `train/` does not.
         """
         problems = self._problems(setting)
-        val = setting.imagenet / "val"
+        val = setting.val
         items: Sequence[tuple[str, int]] = []
         if self.folder is None and not all(problems.values()):
-            items = list_images(val)
+            chosen = setting.listed
+            items = list_images(val, setting.objects) if chosen is None else list(chosen.items())
         return [
             MissingSet(f"{name}/{severity}", "corruptions", problems[name])
             if problems[name]
@@ -129,7 +130,7 @@ class Corruptions(EvaluationSource):
     def _problems(self, setting: EvaluationSetting) -> dict[str, str]:
         """What keeps each corruption from being measured, one line; empty if nothing does."""
         common = ""
-        val = setting.imagenet / "val"
+        val = setting.val
         if self.folder is not None:
             if not Path(self.folder).is_dir():
                 common = f"folder {self.folder} does not exist (ImageNet-C)"
@@ -165,6 +166,7 @@ class Corruptions(EvaluationSource):
             folder,
             setting,
             labels={name: label for label, name in enumerate(setting.objects)},
+            only=setting.listed,
         )
         # the files are crops already: no margin to cut off
         chosen.resize = chosen.image_size

@@ -21,21 +21,30 @@ class EvaluationSetting:
 
     Attributes:
         imagenet: folder with `train/` and `val/`.
-        pinpp: folder with the part annotations of `train/`.
+        pinpp: folder with the part annotations of `train/`; None if there is none.
         objects: names of the object categories (WNIDs in ImageNet); the position is the class.
         image_size: side of the square network input, pixels.
         resize: length of the shorter side before the centre crop, pixels.
         seed: seed of everything that is drawn.
         interpolation: of the resizing.
+        images: folder of the val images; None for `val/`.
+        listed: label by key of the val images that a list chose; None for all.
     """
 
     imagenet: Path
-    pinpp: Path
+    pinpp: Path | None
     objects: tuple[str, ...]
     image_size: int
     resize: int
     seed: int
     interpolation: Interpolation = "bicubic"
+    images: Path | None = None
+    listed: Mapping[str, int] | None = None
+
+    @property
+    def val(self) -> Path:
+        """Folder of the val images."""
+        return self.imagenet / "val" if self.images is None else self.images
 
 
 class EvaluationSet(ABC):

@@ -1,6 +1,6 @@
 """Out-of-distribution sets of ImageNet in their published folder layouts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ class FolderSet(EvaluationSet):
         *,
         labels: Mapping[str, int],
         square: bool = False,
+        only: Container[str] | None = None,
     ) -> "FolderSet":
         """The images of class folders, those without a label left out.
 
@@ -77,6 +78,7 @@ class FolderSet(EvaluationSet):
             setting: gives the input size.
             labels: label by name of the class folder.
             square: as for the class.
+            only: keys of the images that are taken; None for all.
 
         Raises:
             UserError: if the name of an image is not UTF-8 text.
@@ -86,7 +88,7 @@ class FolderSet(EvaluationSet):
             for name, label in sorted(labels.items())
             if (folder / name).is_dir()
             for file in sorted((folder / name).iterdir())
-            if is_image(file.name)
+            if is_image(file.name) and (only is None or f"{name}/{file.name}" in only)
         ]
         require_utf8(folder, (key for key, _ in items))
         chosen = cls(name, table, folder, items, setting, square)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.files.errors import MissingInputError, UserError
+from datamodules.images.image_files import is_image
 
 
 def balanced_order(images: Sequence[tuple[str, int]], seed: int) -> list[tuple[str, int]]:
@@ -32,12 +33,16 @@ def balanced_order(images: Sequence[tuple[str, int]], seed: int) -> list[tuple[s
     return [(key, label) for _, _, key, label in queue]
 
 
-def read_image_list(path: Path, objects: Sequence[str]) -> list[tuple[str, int]]:
+def read_image_list(path: Path, objects: Sequence[str] | None) -> list[tuple[str, int]]:
     """Reads a list of `path label` lines, as the authors of PartImageNet++ publish theirs.
+
+    Where classes are known, lines without a label are those of RobustBench's list: the folder of
+    the image is its class.
 
     Args:
         path: the file; paths in it are relative to the split folder, labels count from 0.
-        objects: names of the classes; a path that begins with one must have its label.
+        objects: names of the classes; a path that begins with one must have its label. None where
+            they are not known: every label is taken as it is.
 
     Returns:
         Pairs of key and label in the order of the file.
@@ -52,16 +57,18 @@ def read_image_list(path: Path, objects: Sequence[str]) -> list[tuple[str, int]]
         raise MissingInputError(f"image list {path} does not exist") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is no list of `path label` lines: it is not text") from None
-    numbers = {name: number for number, name in enumerate(objects)}
+    numbers = {name: number for number, name in enumerate(objects or ())}
     images: dict[str, int] = {}
     for row, line in enumerate(lines, 1):
         if not line.strip():
             continue
         key, _, label = line.strip().rpartition(" ")
-        key = key.strip()
+        key, folder = key.strip(), line.strip().split("/")[0]
+        if not label.isdecimal() and folder in numbers and is_image(line.strip()):
+            key, label = line.strip(), str(numbers[folder])
         if not key or not label.isdecimal():
             raise UserError(f"{path}:{row}: '{line[:80]}' is not `path label`")
-        if not int(label) < len(objects):
+        if objects is not None and not int(label) < len(objects):
             raise UserError(f"{path}:{row}: label {label} of {key}, the data has {len(objects)}")
         wanted = numbers.get(key.split("/")[0], int(label))
         if wanted != int(label):

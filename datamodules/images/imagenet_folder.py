@@ -1,5 +1,6 @@
 """ImageNet laid out as folders: `train/<object>/<file>` and `val/<object>/<file>`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.files.errors import MissingInputError, UserError
@@ -62,7 +63,7 @@ def require_class_folders(split: Path) -> None:
         raise UserError(problem)
 
 
-def list_images(split: Path) -> list[tuple[str, int]]:
+def list_images(split: Path, classes: Sequence[str] | None = None) -> list[tuple[str, int]]:
     """All images of a split folder.
 
     Labels are positions in the sorted folder names below `train/`, so that `val/` with fewer
@@ -70,6 +71,7 @@ def list_images(split: Path) -> list[tuple[str, int]]:
 
     Args:
         split: `imagenet/train` or `imagenet/val`.
+        classes: names of the classes by label where they are known; None for those of `train/`.
 
     Returns:
         Sorted pairs of key (`object/file.JPEG`) and label.
@@ -81,7 +83,7 @@ def list_images(split: Path) -> list[tuple[str, int]]:
     """
     folders = class_folders(split)
     require_class_folders(split)
-    label_of = {name: label for label, name in enumerate(list_objects(split.parent))}
+    label_of = {name: label for label, name in enumerate(classes or list_objects(split.parent))}
     images = []
     for folder in (split / name for name in folders):
         if folder.name not in label_of:

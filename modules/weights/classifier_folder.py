@@ -72,6 +72,19 @@ def image_format(classifier: nn.Module) -> ImageFormat | None:
     return ImageFormat(int(size), float(crop), str(about.get("interpolation", INTERPOLATION)))
 
 
+def architecture_of(classifier: nn.Module) -> str:
+    """Name of a classifier's architecture, timm's with the structure of its parts if it has any.
+
+    Empty for networks that no folder describes.
+    """
+    if isinstance(classifier, DeployedPartNetwork):
+        return "{structure} on {architecture}".format(**classifier.description)
+    if not isinstance(classifier, Normalised):
+        return ""
+    config: Any = getattr(classifier.network, "pretrained_cfg", None) or {}
+    return str(config.get("architecture", ""))
+
+
 def _normalisation(
     inside: tuple[list[float], list[float]] | None,
     weights: Path,

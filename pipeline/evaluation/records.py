@@ -17,6 +17,7 @@ from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
 from modules.networks.normalisation import Normalise
 from modules.networks.preprocessing import ImageFormat
+from pipeline.evaluation.class_agreement import refuse_other_classes
 from pipeline.evaluation.summaries import SetRow, ThreatRow
 from pipeline.runs.refuse_mixing import refuse_mixing
 
@@ -84,9 +85,11 @@ class EvaluationRecords(Callback, ABC, Generic[Evaluator, Data]):
         """Compares the settings with those of the records in the run folder.
 
         Raises:
-            UserError: if they differ, or module and data do not fit this callback.
+            UserError: if they differ, module and data do not fit this callback, or the model was
+                trained on other classes than the data has.
         """
         module, data = self.parts(trainer, pl_module)
+        refuse_other_classes(module, data)
         for line in image_lines(module, data):
             rank_zero_info(line)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -15,15 +15,20 @@ from datamodules.files.atomic_files import write_text, written_whole
 from datamodules.files.errors import UserError
 from datamodules.robustness import RobustnessDataModule
 from modules.robustness_evaluator import RobustnessEvaluator
+from pipeline.evaluation.autoattack_rows import autoattack_rows, records_of, write_rows
 from pipeline.evaluation.decisions import decide, decision_line
 from pipeline.evaluation.doubts import ProbedDoubts
 from pipeline.evaluation.part_iou import write_part_counts
 from pipeline.evaluation.records import EvaluationRecords, accuracy_line, write_record
+from pipeline.evaluation.robustbench import describe, is_ranked, write_description
 from pipeline.evaluation.robustness_summary import summarise
 
 
 class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataModule]):
     """Writes `records/<threat>/<chunk>.parquet`, `subset.txt`, `summary.json`, `examples.npz`.
+
+    Besides, for tables elsewhere, `summary.csv`, and `robustbench.json` where RobustBench ranks
+    models under one of the attacks.
 
     Args:
         num_examples: pairs of clean and adversarial images in `examples.npz`.
@@ -115,7 +120,10 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
         write_record(unit.record(root), batch, outputs, RECORD_SCHEMA, said)
 
     def sum_up(self, root: Path, module: RobustnessEvaluator, data: RobustnessDataModule) -> None:
-        """Writes `summary.json`, `examples.npz` and, of a comparison, `decisions.json`."""
+        """Writes `summary.json`, `summary.csv` and `examples.npz`.
+
+        Also `robustbench.json` and `decisions.json` where there is something to say in them.
+        """
         summary = summarise(root, module, data, self.needed(data, root))
         for row in summary.threats:
             rank_zero_info(accuracy_line(row))
@@ -131,6 +139,13 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
             with np.load(first) as examples:
                 _write_npz(root / "examples.npz", dict(examples))
         summary.write(root)
+        units = self.needed(data, root)
+        rows = autoattack_rows(root, module, data, units)
+        write_rows(root, list(rows.values()))
+        ranked = next((name for name, found in rows.items() if is_ranked(found)), None)
+        if ranked is not None:
+            keys = records_of(root, units, ranked)["key"].to_pylist()
+            write_description(root, describe(rows[ranked], keys))
 
 
 def _examples(

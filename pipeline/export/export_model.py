@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from datamodules.files.atomic_files import write_text
 from datamodules.files.errors import UserError
@@ -14,6 +14,7 @@ from modules.networks.normalisation import Normalised
 from modules.networks.preprocessing import ImageFormat
 from modules.weights.classifier_export import export_timm
 from modules.weights.classifier_folder import (
+    architecture_of,
     fingerprint,
     image_format,
     load_classifier,
@@ -99,7 +100,7 @@ def export_model(
     content = CardContent(
         run=run,
         title=title,
-        architecture=_architecture(classifier),
+        architecture=architecture_of(classifier),
         num_classes=classifier.num_classes,
         num_parameters=sum(p.numel() for p in classifier.parameters()),
         image_size=size,
@@ -152,13 +153,6 @@ def _write_weights(
     for path in folder.iterdir():
         os.replace(path, out / path.name)
     shutil.rmtree(folder)
-
-
-def _architecture(classifier: Normalised | DeployedPartNetwork) -> str:
-    if isinstance(classifier, DeployedPartNetwork):
-        return "{structure} on {architecture}".format(**classifier.description)
-    config: Any = classifier.network.pretrained_cfg
-    return str(config["architecture"])
 
 
 def main(

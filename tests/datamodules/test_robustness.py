@@ -116,7 +116,7 @@ def test_authors_list_is_read() -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("a/1.jpg", r":1: 'a/1.jpg' is not `path label`"),
+        ("c/1.jpg", r":1: 'c/1.jpg' is not `path label`"),
         ("a/1.jpg 0\na/2.jpg -1", r":2: 'a/2.jpg -1' is not"),
         ("a/1.jpg 7", r":1: label 7 of a/1.jpg, the data has 2"),
         ("b/1.jpg 0", r":1: label 0 of b/1.jpg, in the data it is 1"),

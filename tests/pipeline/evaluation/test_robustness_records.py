@@ -127,9 +127,7 @@ def test_a_comparison_ends_when_it_is_decided(
     evaluate_robustness(model, shapes_root, whole, images=images)
     other = against(whole, tmp_path / "other", robust)
     run = tmp_path / "run"
-    evaluate_robustness(
-        model, shapes_root, run, images=images, stop_against=other, stop_level=0.3
-    )
+    evaluate_robustness(model, shapes_root, run, images=images, stop_against=other, stop_level=0.3)
     (row,) = json.loads((run / "decisions.json").read_text())["decisions"]
     found = [
         line
