@@ -181,8 +181,6 @@ def main(args: list[str]) -> PipelineCLI | None:
         raise UserError(f"no stage {' '.join(args[:1])}: give one of {', '.join(STAGES)}")
     stage = STAGES[args[0]]
     torch.set_float32_matmul_precision("high")
-    # Gradients of saturated networks are full of denormal numbers, which processors are slow with.
-    torch.set_flush_denormal(True)
     # The stage comes before the arguments that Lightning parses, so both are given.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     # Epoch metrics are combined before they are logged; averaging them again could round them.
