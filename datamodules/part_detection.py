@@ -103,6 +103,7 @@ class PartDetectionDataModule(DetectionLoaders):
         repeat_threshold: images of parts that are on a smaller fraction of the images are shown
             more often (`repeat_factors`; LVIS uses 0.001); 0 shows every image once an epoch.
         split: JSON file `{"train": [keys], "val": [keys]}` of a split of `pinpp`.
+        aspect_ratio_grouping: batches of either wide or tall images, which are padded less.
 
     Attributes:
         vocabulary: object and part categories, there from the start.
@@ -131,6 +132,7 @@ class PartDetectionDataModule(DetectionLoaders):
         canvas: int | None = None,
         repeat_threshold: float = 0.0,
         split: Path | None = None,
+        aspect_ratio_grouping: bool = False,
     ) -> None:
         super().__init__(batch_size, val_batch_size, num_workers, seed, collate)
         if split is not None and pinpp_val is not None:
@@ -148,6 +150,7 @@ class PartDetectionDataModule(DetectionLoaders):
         self.augmentation = DetectionAugmentation(flip, scale, photometric, canvas)
         self.repeat_threshold = repeat_threshold
         self.split = split
+        self.aspect_ratio_grouping = aspect_ratio_grouping
         self.vocabulary = PartVocabulary.from_pinpp(pinpp, imagenet)
 
     @property
@@ -216,6 +219,13 @@ class PartDetectionDataModule(DetectionLoaders):
         if not self.repeat_threshold:
             return None
         return repeat_factors(self._classes(), self.repeat_threshold)
+
+    def groups(self) -> np.ndarray | None:
+        """1 for a training image that is wider than tall, 0 for another; None for one group."""
+        if not self.aspect_ratio_grouping:
+            return None
+        assert self.train_set is not None, "setup() comes first"
+        return np.array([parts.width > parts.height for parts in self.train_set.annotations], int)
 
     def _classes(self) -> list[set[int]]:
         """The parts on each training image."""

@@ -45,6 +45,8 @@ class PartSegmenter(LightningModule):
         engine: `torchvision`, or `detectron2` where that optional package is installed.
         detector: sizes of the detector.
         grad_checkpointing: recompute the backbone's blocks in the backward pass, less memory.
+        frozen_stages: so many first stages of the backbone, and its stem, keep the weights they
+            were given; torchvision engine only.
         layer_decay: factor of the learning rate from one backbone layer to the one before it,
             in (0, 1]; 1 trains all layers at the same rate.
         decay_norms: False exempts biases, norms and position embeddings from weight decay.
@@ -72,6 +74,7 @@ class PartSegmenter(LightningModule):
         engine: Literal["torchvision", "detectron2"] = "torchvision",
         detector: MaskDetectorSettings = MaskDetectorSettings(),
         grad_checkpointing: bool = False,
+        frozen_stages: int = 0,
         layer_decay: float = 1.0,
         decay_norms: bool = True,
         optimizer: OptimizerCallable = torch.optim.AdamW,
@@ -91,6 +94,7 @@ class PartSegmenter(LightningModule):
             pretrained=pretrained,
             weights=file,
             grad_checkpointing=grad_checkpointing,
+            frozen_stages=frozen_stages,
         )
         if file is not None and engine == "torchvision":
             require_normalisation(self.network, file)

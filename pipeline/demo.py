@@ -15,15 +15,15 @@ from datamodules.annotations.pinpp import read_annotations
 from datamodules.labels.label_set import read_labels
 from datamodules.part_shapes.part_shapes import render_part_shapes
 from pipeline.demo_figures import show_parts, show_robustness
-from pipeline.labelling.quality import FilterGain, pseudo_label_miou
+from pipeline.labelling.quality import LabelQuality, pseudo_label_miou
 from pipeline.runs.stage_commands import stage_command
 from pipeline.runs.stages import EVALUATION, LABELS, MPM, SEGMENTER, Stage
 from pipeline.study.commands import StudyData, find_data
 
-UNFILTERED, VANILLA = "stage2_unfiltered", "stage3_vanilla"
+VANILLA = "stage3_vanilla"
 MODELS = (MPM.name, VANILLA)
 SHAPES = "part_shapes"
-TESTED = 150  # val images of each kind of object: 1,500 decide differences of two points
+TESTED = 100  # val images of each kind of object: 1,000 decide differences of two points or three
 # Rendered objects and networks from scratch; or photographs and networks from real weights.
 SMALL = dict.fromkeys((SEGMENTER, LABELS, MPM, EVALUATION), "small")
 PHOTOGRAPHS = {SEGMENTER: "lite0", LABELS: "small", MPM: "lite0", EVALUATION: "lite0"}
@@ -51,11 +51,7 @@ class Demo:
         val = self.data.val_parts
         more = [] if val is None else [f"--data.init_args.pinpp_val={val}"]
         self.stages(self.command(SEGMENTER, *more))
-        unfiltered = "--model.init_args.category_filter=false"
-        self.stages(
-            self.command(LABELS, earlier=SEGMENTER.name),
-            self.command(LABELS, unfiltered, earlier=SEGMENTER.name, name=UNFILTERED),
-        )
+        self.stages(self.command(LABELS, earlier=SEGMENTER.name))
         self.measure_labels()
         vanilla = "--model.init_args.part_loss_weight=0"
         self.stages(
@@ -123,13 +119,9 @@ class Demo:
             return
         vocabulary = PartVocabulary.from_pinpp(self.data.pinpp, self.data.imagenet)
         truth = read_annotations(kept, vocabulary)
-        filtered, unfiltered = (
-            pseudo_label_miou(
-                read_labels(self.runs / run, vocabulary.objects), truth, vocabulary.inclusions
-            )
-            for run in (LABELS.name, UNFILTERED)
-        )
-        FilterGain(filtered, unfiltered).write(self.runs / LABELS.name)
+        labels = self.runs / LABELS.name
+        rows = read_labels(labels, vocabulary.objects)
+        LabelQuality(pseudo_label_miou(rows, truth, vocabulary.inclusions)).write(labels)
 
     def show(self) -> None:
         """Prints the figures of all stages, and what they say."""
@@ -151,6 +143,6 @@ def demo(runs: Path = Path("runs/demo"), data: Path | None = None) -> None:
     if data is not None:
         Demo(runs, find_data(str(data), runs), PHOTOGRAPHS).run()
         return
-    shapes = render_part_shapes(runs / SHAPES, val_per_object=TESTED)
+    shapes = render_part_shapes(runs / SHAPES, val_per_object=TESTED, workers=os.cpu_count() or 1)
     rendered = StudyData(SHAPES, shapes / "imagenet", shapes / "pinpp", None)
     Demo(runs, rendered, SMALL).run()

@@ -10,7 +10,7 @@ from rich.table import Table
 from pipeline.evaluation.compare_outcomes import compare
 from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes
 from pipeline.evaluation.summaries import RobustnessSummary, ThreatRow
-from pipeline.labelling.quality import FilterGain
+from pipeline.labelling.quality import LabelQuality
 from pipeline.runs.metrics import Metrics
 from pipeline.runs.stages import LABELS, SEGMENTER
 
@@ -30,15 +30,14 @@ def show_parts(runs: Path, console: Console) -> None:
         runs: folder of the demo's runs.
         console: to print to.
     """
-    measured, quality = Metrics.find(runs / SEGMENTER.name), FilterGain.find(runs / LABELS.name)
+    measured, quality = Metrics.find(runs / SEGMENTER.name), LabelQuality.find(runs / LABELS.name)
     assert measured is not None  # it is written before
     parts = Table("", "without filter", "with filter", title="Parts, category filter")
     for title, key in SEGMENTER_ROWS.items():
         values = measured.values[key], measured.values[f"{key}_filtered"]
         parts.add_row(title, *(f"{value:.3f}" for value in values))
     if quality is not None:
-        values = quality.miou_unfiltered, quality.miou_filtered
-        parts.add_row("pseudo-label mIoU", *(f"{value:.3f}" for value in values))
+        parts.add_row("pseudo-label mIoU", "", f"{quality.miou:.3f}")
     console.print(parts)
 
 

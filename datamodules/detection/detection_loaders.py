@@ -53,6 +53,10 @@ class DetectionLoaders(LightningDataModule):
         """How often an epoch shows each training image, see `EpochSampler`; None for once."""
         return None
 
+    def groups(self) -> np.ndarray | None:
+        """Which training images go into a batch together, see `EpochSampler`; None for any."""
+        return None
+
     def _loader(
         self, dataset: Dataset[Sample] | None, batch_size: int, shuffle: bool
     ) -> DataLoader[Sample]:
@@ -64,6 +68,7 @@ class DetectionLoaders(LightningDataModule):
             self.seed,
             shuffle,
             self.repeats() if shuffle else None,
+            self.groups() if shuffle else None,
         )
         return DataLoader(
             dataset,

@@ -31,6 +31,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
             least 1; see `repeat_factors`. An epoch hands an item out that often, rounded down or
             up by chance. Copy c of item i comes as index `i + c * num_items`, so that each copy
             can be augmented in its own way. All epochs are equally long.
+        groups: group of each item, `(num_items,)` integers, such as tall and wide images: a batch
+            of all ranks is then of one group, but for the last few of an epoch.
 
     Attributes:
         epoch: epoch of the next iteration, set by `set_epoch`.
@@ -39,7 +41,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Raises:
         UserError: if `num_items` or `batch_size` is not positive, `rank` is out of range,
-            or `repeats` does not fit.
+            or `repeats` or `groups` does not fit.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rank: int = 0,
         world_size: int = 1,
         repeats: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> None:
         if num_items < 1 or batch_size < 1:
             raise UserError(
@@ -61,7 +64,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
             raise UserError(f"rank {rank} is not in [0, world_size={world_size})")
         if repeats is not None and (len(repeats) != num_items or min(repeats) < 1 or not shuffle):
             raise UserError(f"repeats must be {num_items} numbers from 1 on, of a shuffled sampler")
+        if groups is not None and (len(groups) != num_items or not shuffle):
+            raise UserError(f"groups must be {num_items} numbers, of a shuffled sampler")
         self.num_items = num_items
+        self.groups = groups
         self.repeats = repeats
         self.num_drawn = num_items if repeats is None else math.ceil(math.fsum(repeats))
         self.batch_size = batch_size
@@ -81,6 +87,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: int = 0,
         shuffle: bool = True,
         repeats: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> Self:
         """Sampler of this rank; a shuffled one starts where the loaded checkpoint stopped.
 
@@ -95,9 +102,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
             seed: seed of the permutations.
             shuffle: as in the class.
             repeats: as in the class.
+            groups: as in the class.
         """
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        sampler = cls(num_items, batch_size, seed, shuffle, rank, world_size, repeats)
+        sampler = cls(num_items, batch_size, seed, shuffle, rank, world_size, repeats, groups)
         if trainer is None:
             return sampler
         if not shuffle:
@@ -131,6 +139,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
             if self.repeats is not None:
                 order = generator.permutation(_with_copies(order, self.repeats, generator))
             order = np.resize(order, len(self) * self.world_size)
+            if self.groups is not None:
+                groups = self.groups[order % self.num_items]
+                order = order[_batches_of_groups(groups, self.batch_size * self.world_size)]
         mine = order[self.rank :: self.world_size][self.start_batch * self.batch_size :]
         epoch = self.epoch
         for index in mine.tolist():
@@ -172,3 +183,18 @@ def _with_copies(
     copies = np.diff(ends, prepend=0)
     rank = np.arange(ends[-1]) - np.repeat(ends - copies, copies)
     return np.repeat(order, copies) + rank * len(order)
+
+
+def _batches_of_groups(groups: np.ndarray, size: int) -> np.ndarray:
+    """Positions in `groups`, so that each batch of `size` is of one group as long as there are.
+
+    A batch takes the place of its last item, so the groups stay mixed over the epoch.
+    """
+    ready: list[int] = []
+    waiting: dict[int, list[int]] = {}
+    for position, group in enumerate(groups.tolist()):
+        batch = waiting.setdefault(group, [])
+        batch.append(position)
+        if len(batch) == size:
+            ready += waiting.pop(group)
+    return np.array(ready + [position for batch in waiting.values() for position in batch])

@@ -7,15 +7,16 @@ tells the object, far more often in train than in val, so that shape is what gen
 import json
 import tempfile
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
-from rich.progress import track
 
 from datamodules.files.errors import UserError
+from datamodules.files.process_map import work_through
 from datamodules.part_shapes.drawing import Rng, Split, draw_example
 from datamodules.part_shapes.objects import OBJECTS, part_names
 
@@ -71,7 +72,7 @@ class _AnnotationFile:
         path.write_text(json.dumps(content))
 
 
-def _render_object(root: Path, name: str, arguments: dict[str, int]) -> None:
+def _render_object(name: str, root: Path, arguments: dict[str, int]) -> None:
     train, annotated = arguments["train_per_object"], arguments["annotated_per_object"]
     size, seed = arguments["size"], arguments["seed"]
     files = {folder: _AnnotationFile(name) for folder in ("pinpp", "truth", "val_parts")}
@@ -121,6 +122,7 @@ def render_part_shapes(
     val_per_object: int = 60,
     size: int = 128,
     seed: int = 0,
+    workers: int = 1,
 ) -> Path:
     """Renders PartShapes below `root` unless it is there; the folder appears only when complete.
 
@@ -137,6 +139,7 @@ def render_part_shapes(
         val_per_object: val images of each.
         size: side of an image in pixels, at least 32.
         seed: of all random draws.
+        workers: processes that draw, which changes no pixel.
 
     Returns:
         `root`.
@@ -168,8 +171,10 @@ def render_part_shapes(
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as scratch:
         staged = Path(scratch) / root.name
-        for name in track(list(OBJECTS)[:num_objects], "Rendering PartShapes", transient=True):
-            _render_object(staged, name, arguments)
+        render = partial(_render_object, root=staged, arguments=arguments)
+        names = list(OBJECTS)[:num_objects]
+        for _ in work_through(render, names, workers, "rendering PartShapes"):
+            pass
         (staged / "part_shapes.json").write_text(json.dumps(arguments, indent=2) + "\n")
         try:
             staged.rename(root)

@@ -40,6 +40,8 @@ class MaskDetectorSettings(DetectorSettings):
 
     Attributes:
         mask_channels: channels of the convolutions of the mask head.
+        roi_samples: points along each side of a bin of RoIAlign, in torchvision's engine; one is
+            faster, and enough where most regions have hardly more pixels than bins.
         rpn_convs: 3x3 convolutions of the region proposal network.
         head_norm: normalisation in pyramid, box and mask head, "" for none; with one the box head
             is four convolutions and one layer (Wu and He 2018) instead of two layers.
@@ -50,6 +52,7 @@ class MaskDetectorSettings(DetectorSettings):
     """
 
     mask_channels: tuple[int, ...] = (256, 256, 256, 256)
+    roi_samples: int = 2
     rpn_convs: int = 1
     head_norm: HeadNorm = ""
     class_loss: ClassLoss = "softmax"

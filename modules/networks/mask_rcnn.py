@@ -64,12 +64,12 @@ class PartMaskRCNN(nn.Module):
                 (channels, 7, 7), [channels] * 4, [settings.box_head_dim], norm
             )
         self.roi_heads = PartRoIHeads(
-            MultiScaleRoIAlign(LEVELS, output_size=7, sampling_ratio=2),
+            MultiScaleRoIAlign(LEVELS, output_size=7, sampling_ratio=settings.roi_samples),
             box_head,
             FastRCNNPredictor(settings.box_head_dim, num_classes),
             0.5, 0.5, settings.rois_per_image, 0.25, None,
             settings.score_threshold, 0.5, settings.detections_per_image,
-            MultiScaleRoIAlign(LEVELS, output_size=14, sampling_ratio=2),
+            MultiScaleRoIAlign(LEVELS, output_size=14, sampling_ratio=settings.roi_samples),
             MaskRCNNHeads(channels, list(settings.mask_channels), 1, norm),
             ClassMaskPredictor(
                 settings.mask_channels[-1], settings.mask_channels[-1], num_classes

@@ -18,6 +18,7 @@ def segmenter_network(
     pretrained: bool = False,
     weights: Path | None = None,
     grad_checkpointing: bool = False,
+    frozen_stages: int = 0,
 ) -> Any:
     """Builds a Mask R-CNN that has the methods of `PartMaskRCNN`.
 
@@ -29,9 +30,12 @@ def segmenter_network(
         pretrained: download the backbone's weights; torchvision engine only.
         weights: local file with the backbone's weights.
         grad_checkpointing: recompute the backbone's blocks in the backward pass.
+        frozen_stages: so many first stages of the backbone are not trained; torchvision engine
+            only.
 
     Raises:
-        UserError: if detectron2 is asked for and not installed, or asked to download weights.
+        UserError: if detectron2 is asked for and not installed, or asked to download weights or
+            to freeze stages.
     """
     if engine == "torchvision":
         pyramid = TimmFPN(
@@ -41,12 +45,15 @@ def segmenter_network(
             weights,
             settings.head_norm,
             grad_checkpointing,
+            frozen_stages,
         )
         return PartMaskRCNN(pyramid, num_classes, settings)
     if pretrained:
         raise UserError(
             "engine 'detectron2' downloads no weights: set pretrained to false, weights to a file"
         )
+    if frozen_stages:
+        raise UserError("engine 'detectron2' freezes no stages: set frozen_stages to 0")
     try:
         from modules.networks.mask_rcnn_detectron2 import Detectron2MaskRCNN
     except ImportError as error:

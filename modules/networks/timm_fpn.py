@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import timm
 import torch
@@ -15,6 +15,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.backbone_weights import backbone_state
 from modules.networks.preprocessing import input_normalisation
+from modules.optimisation.parameter_groups import NORMS
 
 STRIDES = [4, 8, 16, 32]
 
@@ -32,6 +33,8 @@ class TimmFPN(nn.Module):
         weights: a local file with the same weights, used instead of a download.
         norm: normalisation of the pyramid's convolutions, see `norm_layer`.
         grad_checkpointing: recompute the backbone's blocks in the backward pass.
+        frozen_stages: so many first stages, and the stem, are not trained, nor the statistics of
+            their normalisation; 0 trains all.
 
     Attributes:
         normalisation: the layer that expects images in [0, 1]; apply it before padding.
@@ -40,7 +43,8 @@ class TimmFPN(nn.Module):
     Raises:
         MissingInputError: if `weights` does not exist.
         UserError: if timm does not know the network, it lacks maps at strides 4, 8, 16, 32 or
-            cannot be recomputed block by block, or the weights do not fit it.
+            cannot be recomputed block by block, the weights do not fit it, or `frozen_stages` is
+            not 0 to 4.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class TimmFPN(nn.Module):
         weights: Path | None = None,
         norm: str = "",
         grad_checkpointing: bool = False,
+        frozen_stages: int = 0,
     ) -> None:
         super().__init__()
         if not timm.is_model(backbone):
@@ -88,6 +93,14 @@ class TimmFPN(nn.Module):
             widths, channels, extra_blocks=LastLevelMaxPool(), norm_layer=norm_layer(norm)
         )
         self.out_channels = channels
+        self.frozen_norms = self._freeze(frozen_stages)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switches the mode, but for the normalisation of frozen stages."""
+        super().train(mode)
+        for norm in self.frozen_norms:
+            norm.eval()
+        return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Five levels `(B, channels, H/s, W/s)` of normalised images `(B, 3, H, W)`.
@@ -98,6 +111,22 @@ class TimmFPN(nn.Module):
         if self.channels_last:
             maps = [x.permute(0, 3, 1, 2) for x in maps]  # convolutions like this layout
         return self.fpn({str(level): x for level, x in enumerate(maps)})
+
+    def _freeze(self, stages: int) -> list[nn.Module]:
+        """Freezes the stem and the first stages, and returns their normalisation layers."""
+        if not 0 <= stages <= len(STRIDES):
+            raise UserError(f"frozen_stages {stages} is not 0 to {len(STRIDES)}")
+        if stages == 0:
+            return []
+        names = self.body.feature_info.module_name()  # `features_only` may spell them with _
+        last = tuple(f"body.{n}." for n in (names[stages - 1], names[stages - 1].replace(".", "_")))
+        layers = self.layer_ids()
+        end = max(layer for name, layer in layers.items() if name.startswith(last))
+        for name, parameter in self.named_parameters():
+            if layers.get(name, end + 1) <= end:
+                parameter.requires_grad_(False)
+        norms = [module for module in self.body.modules() if isinstance(module, NORMS)]
+        return [m for m in norms if not any(p.requires_grad for p in m.parameters())]
 
     def layer_ids(self) -> dict[str, int]:
         """Depth of every parameter of the backbone: 0 for the stem, then one a block.

@@ -27,7 +27,7 @@ from pipeline.annotations.object_data_set import (
     Split,
     by_reason,
 )
-from pipeline.runs.process_map import work_through
+from datamodules.files.process_map import work_through
 
 ObjectReader = Callable[[Path, int, int], list[AnnotatedObject]]
 """Reads the annotation of an image of a height and a width."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from datamodules.files.errors import UserError, os_errors
 from datamodules.images.imagenet_folder import list_images, list_objects
 from datamodules.images.resized_store import Settings, claim, finish, resize_object
-from pipeline.runs.process_map import work_through
+from datamodules.files.process_map import work_through
 
 
 def resize_images(

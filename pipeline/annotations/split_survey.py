@@ -14,7 +14,7 @@ from datamodules.annotations.split_checks import (
     list_split,
 )
 from datamodules.images.imagenet_folder import class_folders
-from pipeline.runs.process_map import work_through
+from datamodules.files.process_map import work_through
 
 CHUNK = 256  # images of a task: seconds of work, so that the bar knows the time left
 

@@ -10,7 +10,7 @@ from datamodules.annotations.problems import Problem
 from datamodules.annotations.reports import ObjectJob, ObjectReport, report_object
 from datamodules.files.errors import MissingInputError
 from datamodules.images.imagenet_folder import class_folders
-from pipeline.runs.process_map import work_through
+from datamodules.files.process_map import work_through
 
 
 def survey(

@@ -16,7 +16,7 @@ from datamodules.images.image_files import is_image
 from datamodules.images.image_matching import find_origins
 from datamodules.images.imagenet_folder import require_class_folders
 from datamodules.images.tiny_imagenet import TinyImageNet
-from pipeline.runs.process_map import work_through
+from datamodules.files.process_map import work_through
 
 MATCHING = 1  # raise it when matches come out differently
 

@@ -21,7 +21,7 @@ from datamodules.labels.pseudo_labels import read_shard
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from pipeline.runs.manifest import Manifest, require_complete, sha256
-from pipeline.runs.process_map import work_through
+from datamodules.files.process_map import work_through
 from pipeline.runs.refuse_mixing import refuse_mixing
 from pipeline.runs.stages import LABELS
 

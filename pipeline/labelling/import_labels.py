@@ -19,7 +19,7 @@ from pipeline.labelling.export_labels import Format
 from pipeline.labelling.imported_shards import HINT, ShardImport, import_shard
 from pipeline.labelling.provenance import LabelOrigin
 from pipeline.runs.manifest import Manifest, mark_complete
-from pipeline.runs.process_map import work_through
+from datamodules.files.process_map import work_through
 from pipeline.runs.stage_outputs import PACKAGES
 
 

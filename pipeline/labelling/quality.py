@@ -17,20 +17,18 @@ from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from modules.metrics.part_iou import iou_by_part, pixel_counts
 
-QUALITY, FORMAT_VERSION = "quality.json", 1
+QUALITY, FORMAT_VERSION = "quality.json", 2
 
 
 @dataclass(frozen=True)
-class FilterGain:
-    """Mean IoU of pseudo labels with and without the category filter, `quality.json`.
+class LabelQuality:
+    """How good a set of pseudo labels is, `quality.json`.
 
     Attributes:
-        miou_filtered: with the filter, in [0, 1].
-        miou_unfiltered: without it.
+        miou: mean IoU with annotations that were kept aside, in [0, 1], see `pseudo_label_miou`.
     """
 
-    miou_filtered: float
-    miou_unfiltered: float
+    miou: float
 
     @classmethod
     def find(cls, run: Path) -> Self | None:

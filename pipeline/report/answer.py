@@ -147,15 +147,8 @@ def _segmenter(metrics: Mapping[str, float], on_val: bool) -> list[str]:
 def _labels(labels: LabelFacts) -> list[str]:
     if labels.quality is None:
         return [f"{labels.labelled:,} of {labels.images:,} train images carry at least one part."]
-    before, after = (
-        100 * v for v in (labels.quality.miou_unfiltered, labels.quality.miou_filtered)
-    )
-    change = "raises" if after > before else "lowers" if after < before else "leaves"
-    quality = (
-        f"The filter {change} the mIoU of the pseudo labels with truth kept aside from "
-        f"{before:.1f} % to {after:.1f} %."
-    )
-    return [quality]
+    miou = f"{100 * labels.quality.miou:.1f} %"
+    return [f"The pseudo labels have a mean IoU of {miou} with truth that was kept aside."]
 
 
 def _limits(found: Comparison) -> str:

@@ -26,7 +26,6 @@ def test_commands(
     assert list(ran) == [
         "stage1_segmenter",
         "stage2_pseudolabels",
-        "stage2_unfiltered",
         "stage3_mpm",
         "stage3_vanilla",
         "evaluate/stage3_mpm",

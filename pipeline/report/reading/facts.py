@@ -11,7 +11,7 @@ import yaml
 from datamodules.files.errors import UserError
 from datamodules.labels.label_set import checked_shards
 from datamodules.labels.pseudo_labels import finished_shards, read_columns
-from pipeline.labelling.quality import FilterGain
+from pipeline.labelling.quality import LabelQuality
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.metrics import Metrics
 
@@ -67,7 +67,7 @@ class LabelFacts:
         empty: Readable images without any part.
         errors: Rows with an error.
         instances: Parts in all.
-        quality: Mean IoU with and without the filter, if it was measured.
+        quality: How good they are, if it was measured.
     """
 
     images: int
@@ -75,7 +75,7 @@ class LabelFacts:
     empty: int
     errors: int
     instances: int
-    quality: FilterGain | None
+    quality: LabelQuality | None
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -149,7 +149,7 @@ def label_facts(run: Path) -> LabelFacts | None:
         errors += pc.sum(failed).as_py() or 0
         empty += pc.sum(pc.and_not(pc.invert(has_parts), failed)).as_py() or 0
         instances += pc.sum(counts).as_py() or 0
-    quality = FilterGain.find(run)
+    quality = LabelQuality.find(run)
     if not files:
         return None
     return LabelFacts(images, labelled, empty, errors, instances, quality)

@@ -131,6 +131,30 @@ def test_repeats_are_sharded_and_depend_on_seed_and_epoch_alone() -> None:
     assert list(cut) == whole[8:]
 
 
+@pytest.mark.parametrize("repeats", [None, REPEATS])
+def test_batches_are_of_one_group_over_all_ranks(repeats: np.ndarray | None) -> None:
+    groups = np.array([0, 1, 0, 0, 1, 1, 0, 1, 0, 0])
+    plain = list(EpochSampler(10, 1, seed=3, world_size=2, repeats=repeats))
+    shards = [
+        list(EpochSampler(10, 1, 3, True, rank, 2, repeats, groups=groups)) for rank in range(2)
+    ]
+    assert [len(shard) for shard in shards] == [len(plain)] * 2
+    steps = list(zip(*shards, strict=True))
+    mixed = sum(groups[a % 10] != groups[b % 10] for (_, a), (_, b) in steps)
+    assert mixed <= 1  # the last step alone
+    whole = EpochSampler(10, 2, seed=3, repeats=repeats)
+    padded = np.resize([index for _, index in whole], 2 * len(plain))
+    assert sorted(index for pair in steps for _, index in pair) == sorted(padded)
+
+
+def test_groups_are_mixed_over_an_epoch() -> None:
+    groups = np.repeat([0, 1], 400)
+    items = np.array([i for _, i in EpochSampler(800, 8, seed=0, groups=groups)]).reshape(-1, 8)
+    kinds = groups[items]
+    assert (kinds == kinds[:, :1]).all()
+    assert 0.3 < kinds[:50].mean() < 0.7
+
+
 @pytest.mark.parametrize("stop", [4, 8])
 def test_resume_with_repeats(tmp_path: Path, stop: int) -> None:
     whole, rest = Recorder(), Recorder()
@@ -158,3 +182,5 @@ def test_bad_arguments() -> None:
         EpochSampler(4, 2, rank=2, world_size=2)
     with pytest.raises(ValueError, match="repeats"):
         EpochSampler(4, 2, repeats=np.ones(3))
+    with pytest.raises(ValueError, match="groups must be 4 numbers"):
+        EpochSampler(4, 2, groups=np.zeros(3, int))

@@ -5,6 +5,7 @@ import torch
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 
+from datamodules.files.errors import UserError
 from modules.networks.mask_rcnn import PartMaskRCNN
 from modules.networks.part_roi_heads import ClassMaskPredictor
 from modules.networks.timm_fpn import TimmFPN
@@ -39,6 +40,28 @@ def test_losses_reach_all_parameters_and_empty_targets_are_fine() -> None:
     model.zero_grad()
     sum(model(images(), [target(), target()]).values()).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_frozen_stages_keep_weights_and_statistics() -> None:
+    torch.manual_seed(0)
+    pyramid = TimmFPN("test_resnet", 16, frozen_stages=2)
+    model = PartMaskRCNN(pyramid, 7, replace(SIZES, rpn_proposals=30, rois_per_image=16)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    losses = model(images(), [target((5, 5, 40, 40), (30, 20, 70, 60)), target()])
+    torch.stack(list(losses.values())).sum().backward()
+    optimiser.step()
+    changed = {
+        name.split(".")[2]
+        for name, value in model.state_dict().items()
+        if name.startswith("backbone.body.") and not torch.equal(value, before[name])
+    }
+    assert changed == {"layer3", "layer4"}
+
+
+def test_frozen_stages_that_do_not_exist() -> None:
+    with pytest.raises(UserError, match="frozen_stages 5 is not 0 to 4"):
+        TimmFPN("test_resnet", 16, frozen_stages=5)
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ from pipeline.evaluation.summaries import (
     SetRow,
     ThreatRow,
 )
-from pipeline.labelling.quality import FilterGain
+from pipeline.labelling.quality import LabelQuality
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.metrics import Metrics
 
@@ -180,7 +180,7 @@ def write_runs(folder: Path, shapes_root: Path) -> Path:
     write_json(segmenter / "per_category.json", category_content())
     write_manifest(labels)
     write_labels(labels, shapes_root, vocabulary)
-    FilterGain(miou_filtered=0.7125, miou_unfiltered=0.6031).write(labels)
+    LabelQuality(0.7125).write(labels)
     write_manifest(folder / "stage3_mpm", "running")
     write_events(folder / "stage3_mpm", ["train/loss", "val/loss", "val/robust_acc"])
     write_evaluation(folder / "evaluate" / "stage3_mpm", 0.77, 0.54, vocabulary)

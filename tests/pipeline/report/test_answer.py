@@ -11,7 +11,7 @@ from datamodules.labels.pseudo_labels import to_table
 from datamodules.masks.part_labels import ImageParts
 from pipeline.evaluation.intervals import paired_difference, unpaired_difference
 from pipeline.evaluation.summaries import ThreatRow
-from pipeline.labelling.quality import FilterGain
+from pipeline.labelling.quality import LabelQuality
 from pipeline.report.answer import statements
 from pipeline.report.reading.comparisons import Comparison, find_comparison, main_threat
 from pipeline.report.reading.evaluations import read_evaluation
@@ -231,10 +231,9 @@ def test_the_segmenter_and_the_filter(tmp_path: Path) -> None:
     (labels / "labels").mkdir(parents=True)
     pq.write_table(to_table(images), labels / "labels" / "00000.parquet")
     assert say(tmp_path)["Part labels"].endswith("0 of 2 train images carry at least one part.")
-    FilterGain(miou_filtered=0.7, miou_unfiltered=0.75).write(labels)
+    LabelQuality(0.7).write(labels)
     assert say(tmp_path)["Part labels"].endswith(
-        "The filter lowers the mIoU of the pseudo labels with truth kept aside from 75.0 % to "
-        "70.0 %."
+        "The pseudo labels have a mean IoU of 70.0 % with truth that was kept aside."
     )
 
 

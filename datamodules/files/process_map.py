@@ -37,7 +37,8 @@ def work_through(
         return
     # a fork of this process would lack its threads, a fresh one each would import all anew
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([function.__module__])
+    module = getattr(function, "func", function).__module__  # of a partial, what it calls
+    context.set_forkserver_preload([module])
     try:
         with ProcessPoolExecutor(min(workers, len(tasks)), context) as pool:
             results = pool.map(function, tasks)
