@@ -19,6 +19,7 @@ from datamodules.annotations.part_imagenet import PartImage, PartMask
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.files.names import printable
+from datamodules.files.process_map import work_through
 from datamodules.images.image_files import read_image, read_size
 from pipeline.annotations.object_data_set import (
     FOLDERS,
@@ -27,7 +28,6 @@ from pipeline.annotations.object_data_set import (
     Split,
     by_reason,
 )
-from datamodules.files.process_map import work_through
 
 ObjectReader = Callable[[Path, int, int], list[AnnotatedObject]]
 """Reads the annotation of an image of a height and a width."""

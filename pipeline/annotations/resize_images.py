@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from datamodules.files.errors import UserError, os_errors
+from datamodules.files.process_map import work_through
 from datamodules.images.imagenet_folder import list_images, list_objects
 from datamodules.images.resized_store import Settings, claim, finish, resize_object
-from datamodules.files.process_map import work_through
 
 
 def resize_images(

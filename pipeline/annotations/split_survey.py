@@ -13,8 +13,8 @@ from datamodules.annotations.split_checks import (
     decode_images,
     list_split,
 )
-from datamodules.images.imagenet_folder import class_folders
 from datamodules.files.process_map import work_through
+from datamodules.images.imagenet_folder import class_folders
 
 CHUNK = 256  # images of a task: seconds of work, so that the bar knows the time left
 

@@ -9,8 +9,8 @@ from datamodules.annotations.files import read_discarded
 from datamodules.annotations.problems import Problem
 from datamodules.annotations.reports import ObjectJob, ObjectReport, report_object
 from datamodules.files.errors import MissingInputError
-from datamodules.images.imagenet_folder import class_folders
 from datamodules.files.process_map import work_through
+from datamodules.images.imagenet_folder import class_folders
 
 
 def survey(

@@ -12,11 +12,11 @@ from typing import Any, Literal, NamedTuple
 from datamodules.annotations.pinpp_subset import link_annotations
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
+from datamodules.files.process_map import work_through
 from datamodules.images.image_files import is_image
 from datamodules.images.image_matching import find_origins
 from datamodules.images.imagenet_folder import require_class_folders
 from datamodules.images.tiny_imagenet import TinyImageNet
-from datamodules.files.process_map import work_through
 
 MATCHING = 1  # raise it when matches come out differently
 

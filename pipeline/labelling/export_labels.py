@@ -14,6 +14,7 @@ from datamodules.annotations.pinpp import read_annotations
 from datamodules.files.atomic_files import folder_written_whole, write_text
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
+from datamodules.files.process_map import work_through
 from datamodules.labels.coco import relations, to_coco
 from datamodules.labels.label_set import checked_shards
 from datamodules.labels.png import png_path, write_png
@@ -21,7 +22,6 @@ from datamodules.labels.pseudo_labels import read_shard
 from datamodules.masks.part_labels import ImageParts
 from datamodules.masks.part_masks import composite
 from pipeline.runs.manifest import Manifest, require_complete, sha256
-from datamodules.files.process_map import work_through
 from pipeline.runs.refuse_mixing import refuse_mixing
 from pipeline.runs.stages import LABELS
 

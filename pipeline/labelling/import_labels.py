@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import MissingInputError, UserError
+from datamodules.files.process_map import work_through
 from datamodules.imagenet_shards import ImageNetShardsDataModule
 from datamodules.images.image_files import read_header
 from datamodules.labels.coco_results import ResultReader, result_files
@@ -19,7 +20,6 @@ from pipeline.labelling.export_labels import Format
 from pipeline.labelling.imported_shards import HINT, ShardImport, import_shard
 from pipeline.labelling.provenance import LabelOrigin
 from pipeline.runs.manifest import Manifest, mark_complete
-from datamodules.files.process_map import work_through
 from pipeline.runs.stage_outputs import PACKAGES
 
 
