@@ -89,6 +89,10 @@ ROWS = (
         )
         for tenths in (3, 5, 7)
     ),
+    *(
+        Row(f"part_weight_0{tenths}", f"part loss times 0.{tenths}", (f"part_weight_0{tenths}",))
+        for tenths in (1, 3)
+    ),
 )
 """All rows, those first that say most when the study is cut."""
 
