@@ -209,6 +209,7 @@ class RobustnessDataModule(LightningDataModule):
             self.vocabulary.inclusions,
             (self.stopping, root),
             self.interpolation,
+            keep=not self.trainer.fast_dev_run,  # type: ignore[attr-defined]
         )
         return DataLoader(dataset, batch_size=None, num_workers=self.num_workers)
 

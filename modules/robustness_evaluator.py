@@ -138,7 +138,8 @@ class RobustnessEvaluator(LightningModule):
 
         Args:
             batch: `image (B, 3, H, W) uint8`, `label (B,)`, `threat` and `attack_seed`; perhaps
-                `part_map`, which asks for part maps; without images the unit is not needed.
+                `part_map`, which asks for part maps, and `kept`, a folder for what a long attack
+                found; without images the unit is not needed.
             batch_idx: position of the batch.
 
         Returns:
@@ -169,7 +170,8 @@ class RobustnessEvaluator(LightningModule):
         clean_prediction = logits.argmax(1)
         attacked = self.part_network() if threat.needs_parts else self.network
         with library_warnings() as said:
-            found = threat.outcome(attacked, images, labels, batch["attack_seed"])
+            kept = Path(batch["kept"]) if "kept" in batch else None
+            found = threat.outcome(attacked, images, labels, batch["attack_seed"], kept)
         adversarial, adversarial_prediction = found.images, found.predictions
         if adversarial_prediction is None:
             with torch.no_grad():

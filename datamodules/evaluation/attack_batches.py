@@ -41,7 +41,8 @@ def to_part_map(labels: np.ndarray, resize: int, crop: int) -> Tensor:
 class UnitDataset(Dataset[dict[str, Any]]):
     """Units of work as batches: `image (B, 3, H, W) uint8, label (B,), position (B,), key`.
 
-    Besides these a batch says its `threat`, `chunk` and `attack_seed`; with annotations it has
+    Besides these a batch says its `threat`, `chunk` and `attack_seed`, and with `keep` where a long
+    attack keeps what it found, `kept`; with annotations it has
     `part_map (B, H, W) int32`, -1 where an image has none. A unit that the stopping rule finds
     needless is a batch without images.
 
@@ -54,6 +55,7 @@ class UnitDataset(Dataset[dict[str, Any]]):
         inclusions: pairs (part id, id of the whole that includes it).
         stopping: rule and the run folder whose records it looks at.
         interpolation: of the resizing of images.
+        keep: whether what was found in a unit that is cut is kept in the run folder.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class UnitDataset(Dataset[dict[str, Any]]):
         inclusions: Sequence[tuple[int, int]] = (),
         stopping: tuple[StoppingRule, Path] | None = None,
         interpolation: Interpolation = "bicubic",
+        keep: bool = False,
     ) -> None:
         self.units = units
         self.split = split
@@ -75,17 +78,24 @@ class UnitDataset(Dataset[dict[str, Any]]):
         self.inclusions = inclusions
         self.stopping = stopping
         self.interpolation: Interpolation = interpolation
+        self.keep = keep
 
     def __len__(self) -> int:
         return len(self.units)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         unit = self.units[index]
-        about = {"threat": unit.threat, "chunk": unit.chunk, "attack_seed": unit.seed}
+        about: dict[str, Any] = {
+            "threat": unit.threat,
+            "chunk": unit.chunk,
+            "attack_seed": unit.seed,
+        }
         if self.stopping is not None:
             rule, root = self.stopping
             if rule.may_stop and unit not in rule.needed(root):
                 return about
+            if self.keep:
+                about["kept"] = str(unit.kept(root))
         files = [self.split / key for key, _ in unit.images]
         batch: dict[str, Any] = {
             "image": torch.stack([self._pixels(file) for file in files]),

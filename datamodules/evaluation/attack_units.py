@@ -55,6 +55,10 @@ class AttackUnit:
         """Where the counts of the unit's part maps lie below a run folder."""
         return root / "parts" / self.threat / f"{self.chunk:05d}.parquet"
 
+    def kept(self, root: Path) -> Path:
+        """Where a long attack keeps what it found in the unit until there is a record."""
+        return self.record(root).with_suffix(".kept")
+
     def outcomes(self, root: Path) -> pa.Table | None:
         """The record, rows as in `RECORD_SCHEMA`; None unless it holds exactly these images."""
         try:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import pyautoattack
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from datamodules.files.errors import UserError
 from modules.attacks.balls import Norm
 from modules.attacks.gradient_paths import GradientPath, gradient_path, mode_kept
+from modules.attacks.kept_calls import KeptCalls
 from modules.attacks.pixel_units import PixelDistance
 from modules.attacks.traced_autoattack import Outcome, TracedAutoAttack
 
@@ -46,7 +48,14 @@ class Threat(ABC):
         """The images of `outcome`."""
         return self.outcome(network, images, labels, seed).images
 
-    def outcome(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Outcome:
+    def outcome(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        seed: int,
+        kept: Path | None = None,
+    ) -> Outcome:
         """Adversarial images inside the ball, and what the attack says of them.
 
         The result depends on the arguments alone: the attack draws from its own generator
@@ -57,6 +66,7 @@ class Threat(ABC):
             images: clean images `(B, 3, H, W)` in [0, 1].
             labels: true classes `(B,)`.
             seed: seed of the attack.
+            kept: folder where an attack of many calls keeps what they found, to go on with.
 
         Raises:
             UserError: if the network has no such gradient path or is left in another mode.
@@ -72,10 +82,17 @@ class Threat(ABC):
             gradient_path(network, self.through) as attacked,
         ):
             torch.manual_seed(seed)
-            found = self.search(attacked, images, labels, seed)
+            found = self.search(attacked, images, labels, seed, kept)
             return found._replace(images=found.images.detach())
 
-    def search(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Outcome:
+    def search(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        seed: int,
+        kept: Path | None = None,
+    ) -> Outcome:
         """Runs the attack; gradients are on and the generator is seeded."""
         return Outcome(self.perturb(network, images, labels, seed))
 
@@ -177,9 +194,10 @@ class APGD(Threat):
 class AutoAttack(Threat):
     """AutoAttack (Croce and Hein 2020; pyautoattack).
 
-    The attacks run one after the other, each only on images that stood all before it. With fewer
-    than 10 classes the targeted attacks take all other classes; with fewer than 4 the targeted
-    DLR loss does not exist and its attack is left out, with 2 the untargeted one is as well.
+    The attacks run one after the other, each in batches of the images that stood all before it:
+    the more images a unit has, the fewer of these batches are not full. With fewer than 10 classes
+    the targeted attacks take all other classes; with fewer than 4 the targeted DLR loss does not
+    exist and its attack is left out, with 2 the untargeted one is as well.
 
     Args:
         eps: radius, in [0, 1] pixel units.
@@ -187,9 +205,11 @@ class AutoAttack(Threat):
         version: `standard`, `plus`, `rand` (for randomised networks) or `custom`.
         attacks: for `custom`, the attacks in their order, with the settings of `standard`.
         through: by which path gradients go, see `gradient_path`.
+        batch_size: images of one call of an attack; None takes the whole unit.
 
     Raises:
-        UserError: if `attacks` are unknown, or given or missing against the version.
+        UserError: if `attacks` are unknown, or given or missing against the version, or the batch
+            size is not positive.
     """
 
     def __init__(
@@ -199,8 +219,11 @@ class AutoAttack(Threat):
         version: Literal["standard", "plus", "rand", "custom"] = "standard",
         attacks: Sequence[AttackName] = (),
         through: GradientPath = "auto",
+        batch_size: int | None = None,
     ) -> None:
         super().__init__(norm, eps, through)
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f"batch_size={batch_size} must be 1 or more")
         unknown = [name for name in attacks if name not in get_args(AttackName)]
         if unknown or bool(attacks) != (version == "custom"):
             raise UserError(
@@ -209,14 +232,28 @@ class AutoAttack(Threat):
             )
         self.version = version
         self.attacks = list(attacks)
+        self.batch_size = batch_size
 
     @property
     def black_box(self) -> bool:
         """Whether Square runs alone."""
         return self.attacks == ["square"]
 
-    def search(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Outcome:
-        """Attacks the images that the network gets right, as one batch."""
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As of every threat; without the batch size where a unit is one batch."""
+        known = super().settings
+        return {k: v for k, v in known.items() if k != "batch_size" or v is not None}
+
+    def search(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        seed: int,
+        kept: Path | None = None,
+    ) -> Outcome:
+        """Attacks the images that the network gets right."""
         with torch.no_grad():
             num_classes = network(images[:1]).shape[1]
         attack = TracedAutoAttack(
@@ -229,7 +266,8 @@ class AutoAttack(Threat):
             version=self.version,
             device=images.device,
         )
-        return attack.run(images, labels)
+        calls = None if kept is None else KeptCalls(kept)
+        return attack.run(images, labels, self.batch_size, calls)
 
     def perturb(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
         """The images of `search`."""

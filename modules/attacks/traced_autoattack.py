@@ -1,12 +1,14 @@
 """pyautoattack's AutoAttack, watched: the same calls, and which of its attacks broke an image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import pyautoattack
 import torch
 from torch import Tensor
+
+from modules.attacks.kept_calls import KeptCalls
 
 # The DLR losses divide by differences that involve the third (targeted: fourth) largest logit.
 MIN_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
@@ -72,42 +74,65 @@ class TracedAutoAttack(pyautoattack.AutoAttack):
                 )
         for attack in (self.apgd, self.apgd_targeted, self.fab, self.square):
             attack.perturb = partial(self._perturb, attack.perturb)
-        self._labels: list[Tensor] = []
-        self._guesses: list[Tensor] = []
+        self._guesses: list[Tensor] = []  # of all logits before the first attack
+        self._attacked: list[Tensor] = []  # guesses after each call of an attack
+        self._calls = 0
+        self._kept: KeptCalls | None = None
+        self._new: tuple[Tensor, Tensor] | None = None  # what the last call attacked, to be kept
 
-    def run(self, images: Tensor, labels: Tensor) -> Outcome:
-        """Attacks images `(B, 3, H, W)` in [0, 1] with classes `(B,)` as one batch."""
-        self._labels, self._guesses = [], []
-        adversarial, predictions = self.run_standard_evaluation(
-            images, labels, batch_size=len(images)
-        )
-        return Outcome(adversarial, predictions, self._broken_by(labels))
+    def run(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int | None = None,
+        kept: KeptCalls | None = None,
+    ) -> Outcome:
+        """Attacks images, attack by attack, each in full batches of those that still stand.
+
+        Args:
+            images: `(B, 3, H, W)` in [0, 1].
+            labels: their classes `(B,)`.
+            batch_size: images of one call of an attack; None takes all.
+            kept: calls that were made before, and takes the others.
+        """
+        self._guesses, self._attacked, self._calls = [], [], 0
+        self._kept, self._new = kept, None
+        size = min(batch_size or len(images), len(images))
+        adversarial, predictions = self.run_standard_evaluation(images, labels, batch_size=size)
+        return Outcome(adversarial, predictions, self._broken_by(labels, size))
 
     def get_logits(self, x: Tensor) -> Tensor:
         """Logits; the parent asks for those of clean images and of each attack's result."""
         logits = super().get_logits(x)
-        # before the first attack the last ones are those of the clean images
-        if len(self._guesses) > len(self._labels):
-            self._guesses.pop()
-        self._guesses.append(logits.max(dim=1)[1])
+        guesses = logits.max(dim=1)[1]
+        (self._attacked if self._calls else self._guesses).append(guesses)
+        if self._new is not None and self._kept is not None:
+            images, labels = self._new
+            self._kept.keep(self._calls - 1, images, labels, x, guesses != labels)
+        self._new = None
         return logits
 
     def _perturb(
         self, perturb: Callable[[Tensor, Tensor], Tensor], images: Tensor, labels: Tensor
     ) -> Tensor:
-        self._labels.append(labels)
+        self._calls += 1
+        found = self._kept and self._kept.find(self._calls - 1, images, labels)
+        if found is not None:
+            return found
+        self._new = images.clone(), labels
         return perturb(images, labels)
 
-    def _broken_by(self, labels: Tensor) -> list[str]:
-        clean, *attacked = self._guesses
-        right = clean == labels
+    def _broken_by(self, labels: Tensor, size: int) -> list[str]:
+        # the parent's checks come first, so the last logits before an attack are the clean ones
+        batches = -(-len(labels) // size)
+        right = torch.cat(self._guesses[-batches:]) == labels
         broken = [STANDING if stands else WRONG_BEFORE for stands in right.tolist()]
-        standing = right.nonzero().flatten()
-        # one batch, so one call of each attack, in their order
-        names = self.attacks_to_run or []
-        for name, wanted, guesses in zip(names, self._labels, attacked, strict=False):
-            fooled = guesses != wanted
-            for index in standing[fooled].tolist():
-                broken[index] = name
-            standing = standing[~fooled]
+        attacked: Iterator[Tensor] = iter(self._attacked)
+        for name in self.attacks_to_run or []:
+            standing = right.nonzero().flatten()
+            for part in standing.split(size) if len(standing) else ():
+                fooled = part[next(attacked) != labels[part]]
+                right[fooled] = False
+                for index in fooled.tolist():
+                    broken[index] = name
         return broken

@@ -1,6 +1,7 @@
 """Outcomes of the robustness evaluation: per-image records as they come, then a summary."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
             _write_npz(folder / "examples.npz", {**examples, "objects": objects})
         said = {WARNINGS: json.dumps(outputs["warnings"])} if outputs["warnings"] else None
         write_record(unit.record(root), batch, outputs, RECORD_SCHEMA, said)
+        shutil.rmtree(unit.kept(root), ignore_errors=True)
 
     def sum_up(self, root: Path, module: RobustnessEvaluator, data: RobustnessDataModule) -> None:
         """Writes `summary.json`, `summary.csv` and `examples.npz`.

@@ -11,7 +11,8 @@ import pytest
 from torch import Tensor, nn
 
 from datamodules.robustness import RobustnessDataModule
-from modules.attacks.threats import PGD
+from modules.attacks.kept_calls import KeptCalls
+from modules.attacks.threats import PGD, AutoAttack
 from pipeline.evaluation.compare_outcomes import main as compare_main
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.evaluation.evaluation_runs import IMAGES, contents, evaluate_robustness
@@ -83,6 +84,32 @@ def test_subset_is_stored_with_its_hash(finished: tuple[Path, RobustnessDataModu
     assert summary["subset"]["per_class"] == [3, 4]
     assert summary["warnings"] == []
     assert "PINPP_VAL" in summary["parts"]["missing"]
+
+
+def test_a_chunk_that_was_cut_goes_on_with_the_next_call_of_its_attack(
+    model: Path, shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threat = AutoAttack(0.01, version="custom", attacks=["apgd-ce"], batch_size=1)
+    keep, calls, cut = KeptCalls.keep, [], tmp_path / "cut"
+
+    def count(*args: object) -> None:
+        keep(*args)  # type: ignore[arg-type]
+        calls.append(args[0])
+        if cut.exists():
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(KeptCalls, "keep", count)
+    evaluate_robustness(model, shapes_root, tmp_path / "whole", threat)
+    wanted, cuts = len(calls), 0
+    while not (cut / "summary.json").is_file() and cuts < 20:
+        try:
+            evaluate_robustness(model, shapes_root, cut, threat)
+        except RuntimeError:
+            cuts += 1
+    assert cuts == wanted > 1
+    assert len(calls) == 2 * wanted  # none was made twice
+    assert contents(cut) == contents(tmp_path / "whole")
+    assert not list(cut.rglob("*.kept"))
 
 
 def test_early_end_leaves_the_rest_out(
