@@ -173,6 +173,7 @@ export-model: $(READY)
 
 # Attacks first, then everything that is measured without one, where there is a configuration.
 # Within a subset of the classes there are attacks alone, of imagenet those of tables S2 and S3.
+# Certified accuracy lies beside them in a folder of its own, as its records are other ones.
 SUBSET ?= $(filter pin11 pin125,$(CONFIG))
 evaluate: $(READY)
 	$(call need,IMAGENET)
@@ -180,7 +181,7 @@ evaluate: $(READY)
 	  --model.init_args.model=$(call q,$(MODEL)) $(if $(SUBSET),--data.init_args.subset=$(call q,$(SUBSET))) \
 	  $(if $(SUBSETS),--data.init_args.subsets=$(call q,$(SUBSETS))) \
 	  $(if $(PINPP_VAL),--data.init_args.part_annotations=$(call q,$(PINPP_VAL))) \
-	  --trainer.default_root_dir=$(call q,$(RUNS)/evaluate/$(base)$(SUBSET:%=/subsets/%)) $(ARGS)
+	  --trainer.default_root_dir=$(call q,$(RUNS)/evaluate/$(base)$(SUBSET:%=/subsets/%)$(if $(filter smoothing,$(CONFIG)),/certified)) $(ARGS)
 	$(if $(SUBSET),,$(if $(wildcard configs/generalisation/$(or $(CONFIG),imagenet).yaml),$(generalise)))
 
 generalisation: $(READY)

@@ -19,6 +19,7 @@ from datamodules.part_supervised import PartSupervisedDataModule
 from datamodules.robustness import RobustnessDataModule
 from modules.attacks.adaptive import PartPGD
 from modules.attacks.detection_attacks import DetectionPGD
+from modules.attacks.smoothing import RandomisedSmoothing
 from modules.attacks.threats import APGD, PGD, AutoAttack, Clean, Square
 from modules.attacks.torch_attack import TorchAttack
 from modules.downstream_detector import DownstreamDetector
@@ -42,6 +43,6 @@ __all__ = [
     "GeneralisationEvaluator", "GeneralisationRecords", "ImageNetShardsDataModule",
     "LearningRateMonitor", "ModelCheckpoint", "PartDetectionDataModule", "PartOverlays", "PartPGD",
     "PartSegmenter", "PartSupervisedDataModule", "PseudoLabelShards", "PseudoLabelWriter",
-    "RobustnessDataModule", "RobustnessEvaluator", "RobustnessRecords", "SegmenterMetrics",
-    "Square", "TorchAttack",
+    "RandomisedSmoothing", "RobustnessDataModule", "RobustnessEvaluator", "RobustnessRecords",
+    "SegmenterMetrics", "Square", "TorchAttack",
 ]  # fmt: skip
