@@ -55,6 +55,7 @@ def _tables(runs: Runs) -> dict[str, Any]:
         "certified": certified_table(evaluations),
         "further": robust.further_tables(evaluations, costs),
         "corruptions": general.corruption_table(evaluations),
+        "corruptions_3d": general.corruption_3d_table(evaluations),
         "severities": general.severity_tables(evaluations),
         "shifts": general.shift_table(evaluations),
         "experiments": general.experiment_table(evaluations),
