@@ -18,8 +18,8 @@ from pipeline.report.robustness_tables import CLEAN
 GOALS = {
     CLEAN: "clean images",
     ATTACK: "images that someone attacks",
-    CORRUPTED: "noisy, blurred or weathered images",
-    SHIFTED: "images of another kind than those it was trained on",
+    CORRUPTED: "corrupted images",
+    SHIFTED: "images unlike those it was trained on",
     PARAMETERS: "little memory",
     GFLOPS: "little computation",
     MILLISECONDS: "a fast answer on this machine",
@@ -50,14 +50,27 @@ class Lead:
         return bool(self.others) and not (self.equal or self.undecided)
 
 
-def leads(field: Field, criteria: Sequence[str]) -> list[Lead]:
-    """The best model by each criterion, and those that are not told from it."""
+def leads(
+    field: Field, criteria: Sequence[str], dominated: Mapping[str, Sequence[str]]
+) -> list[Lead]:
+    """The best model by each criterion, and those that are not told from it.
+
+    Of models that are equal it is one on the front, where there is one.
+
+    Args:
+        field: all models.
+        criteria: by which they are judged.
+        dominated: by name, the models that dominate it.
+    """
     found = []
     for criterion in criteria:
         values = {name: field.cell(name, criterion).value for name in field.candidates}
         known = {name: value for name, value in values.items() if value is not None}
         low_is_good = criterion in (PARAMETERS, GFLOPS, MILLISECONDS)
         best = (min if low_is_good else max)(known, key=lambda name: known[name])
+        others = [name for name in known if name != best]
+        tied = [name for name in others if field.judge(best, name, criterion) == "equal"]
+        best = min([best, *tied], key=lambda name: bool(dominated[name]))
         verdicts = {other: field.judge(best, other, criterion) for other in known if other != best}
         equal = tuple(name for name, verdict in verdicts.items() if verdict == "equal")
         rest = tuple(n for n, verdict in verdicts.items() if verdict in ("undecided", "worse"))
@@ -87,24 +100,33 @@ def lead_sentences(field: Field, found: Sequence[Lead], digits: Mapping[str, int
 
 
 def model_sentences(
-    dominated: Mapping[str, Sequence[str]], found: Sequence[Lead], titles: Mapping[str, str]
+    dominated: Mapping[str, Sequence[str]], found: Sequence[Lead], attack: str
 ) -> list[str]:
-    """One sentence a model: who should choose it, or which model is better."""
+    """One sentence a model: who should choose it, or which model is better.
+
+    Args:
+        dominated: by name, the models that dominate it.
+        found: the best model by each criterion.
+        attack: title of the attack.
+    """
+    titles = {ATTACK: attack, GFLOPS: "GFLOPs", MILLISECONDS: "milliseconds"}
     lines = []
     for name, better in dominated.items():
         alone = [GOALS[one.criterion] for one in found if one.name == name and one.is_decided]
         shared = [
-            titles[one.criterion]
+            titles.get(one.criterion, one.criterion)
             for one in found
             if one.others and not one.is_decided
             if name in (one.name, *one.equal, *one.undecided)
         ]
         if better:
-            lines.append(f"{name}: nobody, {_listed(better)} is as good in all and better in some.")
+            are = "are each" if len(better) > 1 else "is"
+            text = f"leave it, {_listed(better)} {are} as good in all and better in some"
+            lines.append(f"{name}: {text}.")
             continue
-        who = f"who needs {_listed(alone)}" if alone else "nobody for a single reason"
-        among = f"; among the best, none decided, in {_listed(shared)}" if shared else ""
-        lines.append(f"{name}: {who}{among}.")
+        said = [f"choose it for {_listed(alone)}"] if alone else []
+        said += [f"among the best, undecided, in {_listed(shared)}"] if shared else []
+        lines.append(f"{name}: {'; '.join(said) or 'best in nothing, and worse in nothing'}.")
     return lines
 
 

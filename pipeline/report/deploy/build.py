@@ -23,6 +23,7 @@ from pipeline.report.deploy.candidates import (
     COSTS,
     GFLOPS,
     MILLISECONDS,
+    PARAMETERS,
     SHIFTED,
     Candidate,
     Cost,
@@ -39,7 +40,7 @@ from pipeline.report.reading.runs import data_arguments, read_runs
 from pipeline.report.robustness_tables import CLEAN
 from pipeline.runs.stages import GENERALISATION
 
-DIGITS = {GFLOPS: 2, MILLISECONDS: 2}
+DIGITS = {PARAMETERS: 2, GFLOPS: 2, MILLISECONDS: 2}
 COMMANDS = {
     CLEAN: "make evaluate MODEL={}",
     ATTACK: "make evaluate MODEL={}",
@@ -91,7 +92,7 @@ def deploy(
     criteria = field.criteria
     dominated = dominators(list(field.candidates), criteria, field.judge)
     titles = titles_of(field, criteria)
-    found = leads(field, criteria)
+    found = leads(field, criteria, dominated)
     columns = tuple(Column(titles[kind], DIGITS.get(kind, 1)) for kind in criteria)
     rows = tuple(
         field.row(name, f"worse than {', '.join(better)}" if better else "Pareto front", criteria)
@@ -103,7 +104,7 @@ def deploy(
         opening(dominated),
         *lead_sentences(field, found, {kind: DIGITS.get(kind, 1) for kind in criteria}),
     ]
-    choices = model_sentences(dominated, found, titles)
+    choices = model_sentences(dominated, found, field.attack)
     page = render_page(
         "deploy/deploy.html.j2",
         "pipeline.report",
@@ -113,7 +114,7 @@ def deploy(
         leads=lines[1:],
         choices=choices,
         table=table,
-        chart=draw_costs(field, dominated),
+        plot=draw_costs(field, dominated),
         attack=field.attack,
         missing=_missing(field),
         warnings=[f"{one.name}: {w}" for one in content.evaluations for w in one.warnings],

@@ -12,7 +12,7 @@ from pipeline.evaluation.decisions import was_stopped
 from pipeline.report.cells import Cell, Row
 from pipeline.report.deploy.front import Verdict
 from pipeline.report.deploy.latency import median_gap
-from pipeline.report.deploy.set_gaps import Gap, SetRecords, set_gap
+from pipeline.report.deploy.set_gaps import Gap, SetRecords, set_gap, set_mean
 from pipeline.report.reading.comparisons import difference
 from pipeline.report.reading.evaluations import Evaluation
 from pipeline.report.robustness_tables import CLEAN, LINF
@@ -21,6 +21,11 @@ from pipeline.runs.stages import GENERALISATION
 ATTACK, CORRUPTED, SHIFTED = "attack", "corruptions", "shifts"
 PARAMETERS, GFLOPS, MILLISECONDS = "parameters", "gflops", "ms"
 COSTS = (PARAMETERS, GFLOPS, MILLISECONDS)
+CORRUPTION_WEIGHTS = {
+    f"{name}/{severity}": 1 / len(CORRUPTIONS) / len(SEVERITIES)
+    for name in CORRUPTIONS
+    for severity in SEVERITIES
+}
 NO_SHIFTS = Cell(note="no shift that all models were measured on")
 
 
@@ -119,8 +124,7 @@ class Field:
 
     def _gap(self, one: Candidate, other: Candidate, criterion: str) -> Gap | None:
         if criterion == CORRUPTED:
-            weights = dict.fromkeys(_corruption_sets(), 1 / len(_corruption_sets()))
-            return set_gap(one.records, other.records, weights)
+            return set_gap(one.records, other.records, CORRUPTION_WEIGHTS)
         if criterion == SHIFTED:
             return set_gap(one.records, other.records, self._shift_weights(one.evaluation))
         # the intervals of an evaluation that a comparison ended do not hold
@@ -148,8 +152,8 @@ class Field:
         cells = {
             CLEAN: evaluation.threat(CLEAN),
             ATTACK: attack,
-            CORRUPTED: _mean([evaluation.measured_set(name) for name in CORRUPTIONS]),
-            SHIFTED: _mean([evaluation.measured_set(name) for name in self.shifts])
+            CORRUPTED: _mean(evaluation, CORRUPTIONS, one.records, CORRUPTION_WEIGHTS),
+            SHIFTED: _mean(evaluation, self.shifts, one.records, self._shift_weights(evaluation))
             if self.shifts
             else NO_SHIFTS,
         }
@@ -189,15 +193,19 @@ def common_shifts(evaluations: Sequence[Evaluation]) -> list[str]:
     return sorted(set.intersection(*found)) if found else []
 
 
-def _corruption_sets() -> list[str]:
-    return [f"{name}/{severity}" for name in CORRUPTIONS for severity in SEVERITIES]
-
-
-def _mean(cells: Sequence[Cell]) -> Cell:
+def _mean(
+    one: Evaluation, families: Sequence[str], records: SetRecords, weights: Mapping[str, float]
+) -> Cell:
+    """Mean over families of sets; its interval where the records are there."""
+    cells = [one.measured_set(name) for name in families]
     values = [cell.value for cell in cells if cell.value is not None]
-    if len(values) == len(cells):
-        return Cell(sum(values) / len(values))
-    return Cell(note=next(cell.note for cell in cells if cell.value is None))
+    if len(values) < len(cells):
+        return Cell(note=next(cell.note for cell in cells if cell.value is None))
+    found = set_mean(records, weights)
+    mean = sum(values) / len(values)
+    if found is None:
+        return Cell(mean)
+    return Cell(mean, max(0.0, 100 * found.low), min(100.0, 100 * found.high))
 
 
 def _cost_verdict(one: Cost | None, other: Cost | None, criterion: str) -> Verdict:

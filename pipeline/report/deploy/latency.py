@@ -98,7 +98,8 @@ def device_name(device: torch.device) -> str:
     lines = about.read_text(errors="replace").splitlines() if about.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = models[0] if models else platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _seconds(network: nn.Module, images: torch.Tensor) -> float:

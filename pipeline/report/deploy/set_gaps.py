@@ -1,6 +1,6 @@
 """Differences of two models on sets of images without an attack, from their records."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,21 +76,44 @@ def set_gap(first: SetRecords, second: SetRecords, weights: Mapping[str, float])
     Raises:
         UserError: if a record is damaged.
     """
-    value, parts = 0.0, []
-    equal = True
+    draws = []
     for name, weight in weights.items():
         tables = [records.outcomes(name) for records in (first, second)]
         if any(table is None for table in tables):
             return None
         one, other = (table for table in tables if table is not None)
         pairs = one.join(other, "key", join_type="inner", right_suffix="_other")
-        if not pairs.num_rows:
-            return None
         apart = _shares(pairs, "correct") - _shares(pairs, "correct_other")
-        value += weight * apart.mean()
-        equal = equal and not apart.any()
-        shares = weight * (apart - apart.mean()) / len(apart)
-        parts.append(pa.table({"key": pairs["key"], "share": shares}))
+        draws.append((weight, pairs["key"], apart))
+    return _weighted(draws)
+
+
+def set_mean(records: SetRecords, weights: Mapping[str, float]) -> Gap | None:
+    """Weighted mean of the accuracies of one model, with its interval; see `set_gap`.
+
+    Args:
+        records: records of the model.
+        weights: weight by name of the set; they sum to 1.
+    """
+    draws = []
+    for name, weight in weights.items():
+        table = records.outcomes(name)
+        if table is None:
+            return None
+        draws.append((weight, table["key"], _shares(table, "correct")))
+    return _weighted(draws)
+
+
+def _weighted(draws: Sequence[tuple[float, pa.ChunkedArray, np.ndarray]]) -> Gap | None:
+    """Weighted mean over sets of (weight, keys, values), images drawn with all their sets."""
+    if not all(len(values) for _, _, values in draws):
+        return None
+    value, parts, equal = 0.0, [], True
+    for weight, keys, values in draws:
+        value += weight * float(values.mean())
+        equal = equal and not values.any()
+        shares = weight * (values - values.mean()) / len(values)
+        parts.append(pa.table({"key": keys, "share": shares}))
     images = pa.concat_tables(parts).group_by("key").aggregate([("share", "sum")])
     number = images.num_rows
     if number < LEAST:

@@ -52,14 +52,16 @@ def test_page_and_table(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert float(rows["wide"]["clean"]) == 90
     said = capsys.readouterr().out
     assert said.startswith("2 of 3 models are left to choose from (robust and wide)")
-    assert "plain: nobody, robust is as good in all and better in some." in said
-    assert "wide: who needs clean images" in said
+    assert "plain: leave it, robust is as good in all and better in some." in said
+    assert "wide: choose it for clean images; among the best, undecided, in" in said
     assert "For images that someone attacks: robust, 50.0 % (43.1 to 56.9); decided" in said
     for line in said.splitlines():
         assert line.replace("&", "&amp;") in text
     assert "batches of 1, float32, 30 rounds" in text
     assert "plain, corruptions: <code>make generalisation MODEL=" in text
     assert 'src="http' not in text
+    assert text.count('src="data:image/svg+xml;base64,') == 1
+    assert "For little memory: robust, 0.0" in said  # not plain, which is off the front
 
 
 def test_a_model_that_is_not_here_is_listed_and_stays_on_the_front(runs: Path) -> None:

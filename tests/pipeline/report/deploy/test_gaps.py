@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.report.deploy.front import Verdict, dominators
 from pipeline.report.deploy.latency import measure_latency, median_gap
-from pipeline.report.deploy.set_gaps import SetRecords, set_gap
+from pipeline.report.deploy.set_gaps import SetRecords, set_gap, set_mean
 from tests.pipeline.report.deploy.deploy_runs import shifted
 
 
@@ -44,6 +44,10 @@ def test_an_image_under_several_corruptions_is_one_draw(tmp_path: Path) -> None:
     apart = np.mean([one[n].astype(float) - other[n].astype(float) for n in names], axis=0)
     wanted = ttest_1samp(apart, 0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
+    mean = set_mean(pair[0], dict.fromkeys(names, 0.2))
+    assert mean is not None
+    wanted = ttest_1samp(np.mean([one[n] for n in names], axis=0), 0).confidence_interval(0.95)
+    assert (mean.low, mean.high) == pytest.approx((wanted.low, wanted.high))
 
 
 def test_what_cannot_be_paired_has_no_gap(tmp_path: Path) -> None:
