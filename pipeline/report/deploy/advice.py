@@ -125,7 +125,7 @@ def model_sentences(
             lines.append(f"{name}: {text}.")
             continue
         said = [f"choose it for {_listed(alone)}"] if alone else []
-        said += [f"among the best, undecided, in {_listed(shared)}"] if shared else []
+        said += [f"among the best, equal or undecided, in {_listed(shared)}"] if shared else []
         lines.append(f"{name}: {'; '.join(said) or 'best in nothing, and worse in nothing'}.")
     return lines
 
