@@ -28,7 +28,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 .PHONY: help setup demo demo-photographs test lint check-data sort-val data-statistics import-parts stage1-segmenter \
   stage2-pseudolabels label-report score-segmenter export-labels import-labels stage3-mpm export-model evaluate \
   generalisation compare human-alignment \
-  downstream-detection report tiny-imagenet resize-images estimate study clean
+  downstream-detection report deploy tiny-imagenet resize-images estimate study clean
 
 help:
 	@echo "make demo                 the whole pipeline on rendered images, 10 to 12 minutes"
@@ -55,6 +55,7 @@ help:
 	@echo "make human-alignment      beside people's decisions, HUMANS= -> RUNS/human_alignment"
 	@echo "make downstream-detection Faster R-CNN on COCO= from MODEL= -> RUNS/downstream_detection"
 	@echo "make report               one HTML page                 -> RUNS/report/index.html"
+	@echo "make deploy               which model to choose, timed here  -> RUNS/deploy/index.html"
 	@echo "make tiny-imagenet        T-PIN++ from ImageNet, PINPP and TINY= -> RUNS/t_pinpp"
 	@echo "make resize-images        smaller training images       -> RUNS/resized (faster loading)"
 	@echo "make estimate             hours and days of a stage 3 config (DEVICES=8)"
@@ -173,6 +174,7 @@ export-model: $(READY)
 
 # Attacks first, then everything that is measured without one, where there is a configuration.
 # Within a subset of the classes there are attacks alone, of imagenet those of tables S2 and S3.
+# Certified accuracy lies beside them in a folder of its own, as its records are other ones.
 SUBSET ?= $(filter pin11 pin125,$(CONFIG))
 evaluate: $(READY)
 	$(call need,IMAGENET)
@@ -180,7 +182,7 @@ evaluate: $(READY)
 	  --model.init_args.model=$(call q,$(MODEL)) $(if $(SUBSET),--data.init_args.subset=$(call q,$(SUBSET))) \
 	  $(if $(SUBSETS),--data.init_args.subsets=$(call q,$(SUBSETS))) \
 	  $(if $(PINPP_VAL),--data.init_args.part_annotations=$(call q,$(PINPP_VAL))) \
-	  --trainer.default_root_dir=$(call q,$(RUNS)/evaluate/$(base)$(SUBSET:%=/subsets/%)) $(ARGS)
+	  --trainer.default_root_dir=$(call q,$(RUNS)/evaluate/$(base)$(SUBSET:%=/subsets/%)$(if $(filter smoothing,$(CONFIG)),/certified)) $(ARGS)
 	$(if $(SUBSET),,$(if $(wildcard configs/generalisation/$(or $(CONFIG),imagenet).yaml),$(generalise)))
 
 generalisation: $(READY)
@@ -210,6 +212,10 @@ report: $(READY)
 	$(call need,IMAGENET PINPP)
 	$(RUN) report --runs $(call q,$(RUNS)) --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) \
 	  $(if $(PINPP_VAL),--pinpp_val $(call q,$(PINPP_VAL))) \
+	  $(if $(filter command line,$(origin MODEL)),--models+ $(call q,$(MODEL))) $(ARGS)
+
+deploy: $(READY)
+	$(RUN) deploy --runs $(call q,$(RUNS)) \
 	  $(if $(filter command line,$(origin MODEL)),--models+ $(call q,$(MODEL))) $(ARGS)
 
 resize-images: $(READY)

@@ -13,6 +13,7 @@ from datamodules.files.errors import UserError
 from modules.attacks.gradient_paths import judgment_blocks
 from modules.attacks.library_warnings import library_warnings
 from modules.attacks.probe import probe_classifier
+from modules.attacks.smoothing import RandomisedSmoothing
 from modules.attacks.threats import Threat
 from modules.attacks.traced_autoattack import STANDING, WRONG_BEFORE
 from modules.networks.class_groups import ClassGroups
@@ -149,6 +150,8 @@ class RobustnessEvaluator(LightningModule):
             `adversarial (B, 3, H, W)` in [0, 1]; and of the unit `warnings`, a list of what the
             attack library warned of. With `part_map` also `clean_parts` and
             `adversarial_parts (B, h, w)`, part ids at the finest level, if the model has parts.
+            Of randomised smoothing also `radius` and `abstained`; its `adversarial_prediction` is
+            that of the smoothed classifier, `robust` whether that is right, and nothing is moved.
             Nothing without images.
 
         Raises:
@@ -168,6 +171,8 @@ class RobustnessEvaluator(LightningModule):
                     f"model {self.model_name}: give the list of the data it was trained on"
                 )
         clean_prediction = logits.argmax(1)
+        if isinstance(threat, RandomisedSmoothing):
+            return self._certify(threat, batch, images, clean_prediction)
         attacked = self.part_network() if threat.needs_parts else self.network
         with library_warnings() as said:
             kept = Path(batch["kept"]) if "kept" in batch else None
@@ -199,6 +204,29 @@ class RobustnessEvaluator(LightningModule):
         ]
         lists = {"broken_by": broken_by, "warnings": said}
         return {name: value.cpu() for name, value in outcome.items()} | lists
+
+    def _certify(
+        self,
+        threat: RandomisedSmoothing,
+        batch: dict[str, Any],
+        images: Tensor,
+        clean_prediction: Tensor,
+    ) -> dict[str, Any]:
+        found = threat.certify_all(self.network, images, batch["key"])
+        robust = found["prediction"] == batch["label"].cpu()
+        self._show(batch["threat"], robust)
+        distances = dict.fromkeys(("linf", "l2", "l1"), torch.zeros(len(images)))
+        names = [STANDING if right else str(threat.settings["attack"]) for right in robust.tolist()]
+        return {
+            "clean_prediction": clean_prediction.cpu(),
+            "adversarial_prediction": found["prediction"],
+            "robust": robust,
+            "radius": found["radius"],
+            "abstained": found["abstained"],
+            **distances,
+            "broken_by": names,
+            "warnings": [],
+        }
 
     @torch.no_grad()
     def _part_ids(self, images: Tensor) -> Tensor:

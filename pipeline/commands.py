@@ -111,6 +111,9 @@ GROUPS = {
             stopped=GOES_ON,
         ),
         "report": Command("pipeline.report.build:build_report", "one HTML page of all runs"),
+        "deploy": Command(
+            "pipeline.report.deploy.build:deploy", "which evaluated model to deploy, as a page"
+        ),
         "overview": Command(
             "pipeline.drawing.overview:write_overview", "picture of images and their parts"
         ),

@@ -9,8 +9,9 @@ from datamodules.coco_detection import CocoDetectionDataModule
 from datamodules.evaluation.background_swaps import BackgroundSwaps
 from datamodules.evaluation.bias_sets import CueConflict
 from datamodules.evaluation.class_subsets import ClassSubsets
-from datamodules.evaluation.corruption_sets import Corruptions
+from datamodules.evaluation.corruption_sets import Corruptions, Corruptions3D
 from datamodules.evaluation.human_stimuli import DistortedImages
+from datamodules.evaluation.objectnet import ObjectNet
 from datamodules.evaluation.ood_sets import ClassFolders
 from datamodules.generalisation import GeneralisationDataModule
 from datamodules.imagenet_shards import ImageNetShardsDataModule
@@ -19,6 +20,7 @@ from datamodules.part_supervised import PartSupervisedDataModule
 from datamodules.robustness import RobustnessDataModule
 from modules.attacks.adaptive import PartPGD
 from modules.attacks.detection_attacks import DetectionPGD
+from modules.attacks.smoothing import RandomisedSmoothing
 from modules.attacks.threats import APGD, PGD, AutoAttack, Clean, Square
 from modules.attacks.torch_attack import TorchAttack
 from modules.downstream_detector import DownstreamDetector
@@ -37,11 +39,12 @@ from pipeline.validation.segmenter_metrics import SegmenterMetrics
 
 __all__ = [
     "APGD", "MPM", "PGD", "AutoAttack", "BackgroundSwaps", "ClassFolders", "ClassSubsets", "Clean",
-    "CocoDetectionDataModule", "Corruptions", "CueConflict", "DetectionPGD", "DetectionSummary",
-    "DistortedImages", "DownstreamDetector", "ExportRecogniser", "GeneralisationDataModule",
-    "GeneralisationEvaluator", "GeneralisationRecords", "ImageNetShardsDataModule",
-    "LearningRateMonitor", "ModelCheckpoint", "PartDetectionDataModule", "PartOverlays", "PartPGD",
-    "PartSegmenter", "PartSupervisedDataModule", "PseudoLabelShards", "PseudoLabelWriter",
+    "CocoDetectionDataModule", "Corruptions", "Corruptions3D", "CueConflict", "DetectionPGD",
+    "DetectionSummary", "DistortedImages", "DownstreamDetector", "ExportRecogniser",
+    "GeneralisationDataModule", "GeneralisationEvaluator", "GeneralisationRecords",
+    "ImageNetShardsDataModule", "LearningRateMonitor", "ModelCheckpoint", "ObjectNet",
+    "PartDetectionDataModule", "PartOverlays", "PartPGD", "PartSegmenter",
+    "PartSupervisedDataModule", "PseudoLabelShards", "PseudoLabelWriter", "RandomisedSmoothing",
     "RobustnessDataModule", "RobustnessEvaluator", "RobustnessRecords", "SegmenterMetrics",
     "Square", "TorchAttack",
 ]  # fmt: skip

@@ -25,6 +25,8 @@ RECORD_SCHEMA = pa.schema(
         ("l1", pa.float32()),
     ]
 )
+CERTIFIED_SCHEMA = pa.schema([*RECORD_SCHEMA, ("radius", pa.float64()), ("abstained", pa.bool_())])
+"""Of randomised smoothing: the adversarial prediction is the smoothed one, -1 if it abstained."""
 
 WARNINGS = "warnings"  # entry of a record's metadata: JSON list of what the attack warned of
 
@@ -60,13 +62,17 @@ class AttackUnit:
         return self.record(root).with_suffix(".kept")
 
     def outcomes(self, root: Path) -> pa.Table | None:
-        """The record, rows as in `RECORD_SCHEMA`; None unless it holds exactly these images."""
+        """The record; None unless it holds exactly these images.
+
+        Rows are as in `RECORD_SCHEMA`, of randomised smoothing as in `CERTIFIED_SCHEMA`.
+        """
         try:
             table = pq.read_table(self.record(root))
         except (OSError, pa.ArrowInvalid):
             return None
         keys = [key for key, _ in self.images]
-        same = table.schema.equals(RECORD_SCHEMA) and table["key"].to_pylist() == keys
+        known = any(table.schema.equals(one) for one in (RECORD_SCHEMA, CERTIFIED_SCHEMA))
+        same = known and table["key"].to_pylist() == keys
         return table if same else None
 
     def is_done(self, root: Path) -> bool:

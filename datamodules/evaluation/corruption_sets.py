@@ -1,4 +1,4 @@
-"""ImageNet-C as evaluation sets: the published folders, or val images corrupted on the fly."""
+"""ImageNet-C, published or made on the fly from val images, and ImageNet-3DCC as published."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,13 +17,28 @@ from datamodules.evaluation.evaluation_sets import (
     EvaluationSetting,
     EvaluationSource,
     MissingSet,
+    Table,
 )
-from datamodules.evaluation.ood_sets import FolderSet
+from datamodules.evaluation.ood_sets import FolderSet, folder_problem
 from datamodules.images.image_files import read_image
 from datamodules.images.imagenet_folder import list_images
 
 SMALLEST = 32
 PUBLISHED_QUALITY = 85
+CORRUPTIONS_3D = (
+    "near_focus",
+    "far_focus",
+    "fog_3d",
+    "flash",
+    "color_quant",
+    "low_light",
+    "xy_motion_blur",
+    "z_motion_blur",
+    "iso_noise",
+    "bit_error",
+    "h265_abr",
+    "h265_crf",
+)
 
 
 class GeneratedCorruption(EvaluationSet):
@@ -154,21 +169,61 @@ class Corruptions(EvaluationSource):
             return GeneratedCorruption(
                 name, severity, items, setting, self.frost_images, self.as_jpeg
             )
-        root = Path(self.folder)
-        places = [root / name, *sorted(root.glob(f"[!.]*/{name}"))]
-        folder = next((place for place in places if place.is_dir()), root / name) / str(severity)
         whole = f"{name}/{severity}"
-        if not folder.is_dir():
-            return MissingSet(whole, "corruptions", f"folder {folder} does not exist (ImageNet-C)")
-        chosen = FolderSet.of_classes(
-            whole,
-            "corruptions",
-            folder,
-            setting,
-            labels={name: label for label, name in enumerate(setting.objects)},
-            only=setting.listed,
-        )
-        # the files are crops already: no margin to cut off
-        chosen.resize = chosen.image_size
-        chosen.settings = {"published": True}
-        return chosen
+        return published_set(whole, "corruptions", Path(self.folder), setting, "ImageNet-C")
+
+
+class Corruptions3D(EvaluationSource):
+    """ImageNet-3DCC (Kar et al. 2022): 12 corruptions in 5 severities, made with the scene's depth.
+
+    Its files are taken for crops of 224 px, as those of ImageNet-C. There is no AlexNet error to
+    divide by here, so no mCE.
+
+    Args:
+        folder: the published folders `<corruption>/<severity>/<object>/`; None if there are none.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+
+    def sets(self, setting: EvaluationSetting) -> list[EvaluationSet]:
+        """The 60 sets `<corruption>/<severity>`; without a folder one a corruption that says so.
+
+        Raises:
+            UserError: if the name of an image is not UTF-8 text.
+        """
+        problem = folder_problem(self.folder, "the corruptions of ImageNet-3DCC")
+        if problem or self.folder is None:
+            return [MissingSet(name, "corruptions_3d", problem) for name in CORRUPTIONS_3D]
+        return [
+            published_set(
+                f"{name}/{severity}", "corruptions_3d", Path(self.folder), setting, "ImageNet-3DCC"
+            )
+            for name in CORRUPTIONS_3D
+            for severity in SEVERITIES
+        ]
+
+
+def published_set(
+    name: str, table: Table, root: Path, setting: EvaluationSetting, source: str
+) -> EvaluationSet:
+    """One corruption in one severity as published; where its folder is missing, that it is.
+
+    Args:
+        name: `<corruption>/<severity>`, which is its folder below `root` or one further folder.
+        table: table it belongs to.
+        root: folder of the data set.
+        setting: gives the input size and the images that are taken.
+        source: name of the data set.
+    """
+    corruption, severity = name.split("/")
+    places = [root / corruption, *sorted(root.glob(f"[!.]*/{corruption}"))]
+    folder = next((place for place in places if place.is_dir()), root / corruption) / severity
+    if not folder.is_dir():
+        return MissingSet(name, table, f"folder {folder} does not exist ({source})")
+    labels = {name: label for label, name in enumerate(setting.objects)}
+    chosen = FolderSet.of_classes(name, table, folder, setting, labels=labels, only=setting.listed)
+    # the files are crops already: no margin to cut off
+    chosen.resize = chosen.image_size
+    chosen.settings = {"published": True}
+    return chosen

@@ -12,7 +12,9 @@ from torch import Tensor
 from datamodules.evaluation.attack_batches import Interpolation
 from datamodules.files.errors import MissingInputError
 
-Table = Literal["corruptions", "ood", "humans", "subsets", "texture", "background"]
+Table = Literal[
+    "corruptions", "corruptions_3d", "ood", "humans", "subsets", "texture", "background"
+]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,18 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from datamodules.evaluation.attack_units import RECORD_SCHEMA, WARNINGS, AttackUnit
+from datamodules.evaluation.attack_units import (
+    CERTIFIED_SCHEMA,
+    RECORD_SCHEMA,
+    WARNINGS,
+    AttackUnit,
+)
 from datamodules.files.atomic_files import write_text, written_whole
 from datamodules.files.errors import UserError
 from datamodules.robustness import RobustnessDataModule
 from modules.robustness_evaluator import RobustnessEvaluator
 from pipeline.evaluation.autoattack_rows import autoattack_rows, records_of, write_rows
+from pipeline.evaluation.certified import certified_line
 from pipeline.evaluation.decisions import decide, decision_line
 from pipeline.evaluation.doubts import ProbedDoubts
 from pipeline.evaluation.part_iou import write_part_counts
@@ -118,7 +124,8 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
             objects = np.array(data.answers)
             _write_npz(folder / "examples.npz", {**examples, "objects": objects})
         said = {WARNINGS: json.dumps(outputs["warnings"])} if outputs["warnings"] else None
-        write_record(unit.record(root), batch, outputs, RECORD_SCHEMA, said)
+        schema = CERTIFIED_SCHEMA if "radius" in outputs else RECORD_SCHEMA
+        write_record(unit.record(root), batch, outputs, schema, said)
         shutil.rmtree(unit.kept(root), ignore_errors=True)
 
     def sum_up(self, root: Path, module: RobustnessEvaluator, data: RobustnessDataModule) -> None:
@@ -129,6 +136,8 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
         summary = summarise(root, module, data, self.needed(data, root))
         for row in summary.threats:
             rank_zero_info(accuracy_line(row))
+        for certified in summary.certified:
+            rank_zero_info(certified_line(certified))
         for line in summary.warnings:
             if line not in self._said:  # at the start
                 rank_zero_info(line)

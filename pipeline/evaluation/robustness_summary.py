@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 
 from datamodules.evaluation.attack_units import AttackUnit, wilson_interval
 from datamodules.robustness import RobustnessDataModule
+from modules.attacks.smoothing import RandomisedSmoothing
 from modules.attacks.threats import Threat
 from modules.robustness_evaluator import RobustnessEvaluator
+from pipeline.evaluation.certified import certified_row
 from pipeline.evaluation.doubts import ProbedDoubts, attack_warnings
 from pipeline.evaluation.part_iou import part_scores
 from pipeline.evaluation.summaries import (
@@ -38,13 +40,17 @@ def summarise(
         data: its images.
         units: what the result rests on.
     """
-    rows, tables = [], {}
+    rows, tables, certified = [], {}, []
     for name in data.images:
         mine = [unit for unit in units if unit.threat == name]
         table = pa.concat_tables([pq.read_table(unit.record(root)) for unit in mine])
         tables[name] = table
         robust = table["robust"].to_pylist()
         threat = module.threats[name]
+        early = len(robust) < min(data.images[name], len(data.image_list))
+        if isinstance(threat, RandomisedSmoothing):
+            certified.append(certified_row(name, threat, table, early))
+            continue
         rows.append(
             ThreatRow(
                 name,
@@ -54,7 +60,7 @@ def summarise(
                 ci95=wilson_interval(sum(robust), len(robust)),
                 n=len(robust),
                 broken_by=dict(sorted(Counter(table["broken_by"].to_pylist()).items())),
-                early=len(robust) < min(data.images[name], len(data.image_list)),
+                early=early,
             )
         )
     labels = Counter(label for _, label in data.subset)
@@ -70,7 +76,7 @@ def summarise(
         *masking_warnings(module.threats, tables),
     ]
     parts = _parts(root, module, data, units)
-    return RobustnessSummary(module.model_name, rows, images, warnings, parts)
+    return RobustnessSummary(module.model_name, rows, images, warnings, parts, certified)
 
 
 def masking_warnings(threats: dict[str, Threat], tables: dict[str, pa.Table]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Self
 
+from pipeline.evaluation.certified import CertifiedRow
 from pipeline.evaluation.summary_file import Summary, parse_row
 
 
@@ -92,6 +93,8 @@ class RobustnessSummary(Summary):
         subset: the images.
         warnings: what makes the outcome doubtful, one line each.
         parts: mean IoU of the part maps.
+        certified: lower bounds of smoothed classifiers; what was written before there were any
+            has no such entry.
     """
 
     model: str
@@ -99,6 +102,7 @@ class RobustnessSummary(Summary):
     subset: AttackedImages
     warnings: list[str]
     parts: PartsUnderAttack
+    certified: list[CertifiedRow] = field(default_factory=list)
 
     @classmethod
     def parse(cls, content: Mapping[str, Any]) -> Self:
@@ -109,6 +113,7 @@ class RobustnessSummary(Summary):
             parse_row(AttackedImages, content["subset"]),
             list(content["warnings"]),
             PartsUnderAttack.parse(content["parts"]),
+            [CertifiedRow.parse(row) for row in content.get("certified", [])],
         )
 
     def content(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from modules.weights.classifier_folder import load_classifier
@@ -37,7 +38,16 @@ def inference_cost(model: Path, image_size: int) -> tuple[int, int]:
         MissingInputError: if there is no such model.
         UserError: if its weights are wrong.
     """
-    network = load_classifier(model)
+    return network_cost(load_classifier(model), image_size)
+
+
+def network_cost(network: nn.Module, image_size: int) -> tuple[int, int]:
+    """Parameters of a network on the CPU, and its floating point operations for one image.
+
+    Args:
+        network: classifier of pixels in [0, 1], in eval mode.
+        image_size: side of the image, pixels.
+    """
     with flop_counter() as counter, torch.no_grad():
         network(torch.zeros(1, 3, image_size, image_size))
     return sum(p.numel() for p in network.parameters()), counter.get_total_flops()

@@ -14,6 +14,7 @@ from pipeline.report import result_charts
 from pipeline.report import robustness_tables as robust
 from pipeline.report.answer import statements
 from pipeline.report.cells import Table
+from pipeline.report.certified_table import certified_table
 from pipeline.report.curves import draw_curves
 from pipeline.report.exports import download_links, write_tables
 from pipeline.report.not_run import fold, other_entries, stage_entries
@@ -51,8 +52,10 @@ def _tables(runs: Runs) -> dict[str, Any]:
         "results": robust.result_table(evaluations),
         "attacks": robust.broken_table(evaluations),
         "parts": robust.parts_table(evaluations),
+        "certified": certified_table(evaluations),
         "further": robust.further_tables(evaluations, costs),
         "corruptions": general.corruption_table(evaluations),
+        "corruptions_3d": general.corruption_3d_table(evaluations),
         "severities": general.severity_tables(evaluations),
         "shifts": general.shift_table(evaluations),
         "experiments": general.experiment_table(evaluations),

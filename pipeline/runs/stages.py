@@ -116,7 +116,7 @@ EVALUATION = Stage(
     earlier=EarlierRun(MPM.name, "model.init_args.model", MPM.target, own_only=False),
     writer="RobustnessRecords",
     needs_gradients=True,
-    inner=(GENERALISATION.name, "subsets"),
+    inner=(GENERALISATION.name, "subsets", "certified"),
 )
 DETECTION = Stage(
     "downstream_detection",

@@ -34,6 +34,7 @@ class Difference:
         high: Upper end of it.
         images: How many; the smaller number where they are not paired.
         paired: Whether the images of both are known by name.
+        differing: Images on which one of both alone is right; None if they are not paired.
     """
 
     first: float
@@ -43,6 +44,7 @@ class Difference:
     high: float
     images: int
     paired: bool
+    differing: int | None = None
 
     @property
     def is_decided(self) -> bool:
@@ -187,6 +189,7 @@ def difference(first: Evaluation, second: Evaluation, title: str) -> Difference 
         100 * high,
         min(row["a"]["n"], row["b"]["n"]),
         row["method"] == "paired",
+        row["only_a"] + row["only_b"] if row["method"] == "paired" else None,
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.files.json_files import read_json
+from pipeline.evaluation.certified import CertifiedRow
 from pipeline.evaluation.summaries import (
     AlignmentRow,
     GeneralisationSummary,
@@ -20,6 +21,7 @@ from pipeline.runs.stages import EVALUATION, GENERALISATION
 
 NORMS = {"linf": "l∞", "l1": "l1", "l2": "l2"}
 PLAIN_ATTACKS = ("PGD", "APGD", "AutoAttack", "Square")
+CERTIFIED = "certified"  # folder of randomised smoothing beside the attacks
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Evaluation:
         parts: Part maps under attack.
         warnings: What makes the outcome doubtful.
         subsets: Attacks within a subset of the classes, by its name.
+        certified: Lower bounds of classifiers smoothed from the model.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Evaluation:
     parts: PartsUnderAttack
     warnings: tuple[str, ...]
     subsets: "dict[str, Evaluation]" = field(default_factory=dict)
+    certified: tuple[CertifiedRow, ...] = ()
 
     def threat(self, title: str) -> Cell:
         """The accuracy under a threat, or why there is none."""
@@ -113,7 +117,8 @@ def threat_title(attack: str, norm: str, eps: float) -> str:
 def evaluation_folders(runs: Path) -> list[Path]:
     """Folders below `evaluate/` with any summary, by name."""
     found = (runs / EVALUATION.name).glob("*")
-    kinds = ("summary.json", "generalisation/summary.json", "subsets/*/summary.json")
+    kinds = ["summary.json", "subsets/*/summary.json"]
+    kinds += [f"{name}/summary.json" for name in (GENERALISATION.name, CERTIFIED)]
     return sorted(path for path in found if any(any(path.glob(kind)) for kind in kinds))
 
 
@@ -127,6 +132,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         UserError: If a summary is damaged or lacks a key.
     """
     attacks = RobustnessSummary.find(folder)
+    smoothed = RobustnessSummary.find(folder / CERTIFIED)
     general = GeneralisationSummary.find(folder / GENERALISATION.name)
     settings_file = folder / "records" / "settings.json"
     remedy = f"restore it, or delete {settings_file.parent} and run make evaluate again"
@@ -141,11 +147,12 @@ def read_evaluation(folder: Path) -> Evaluation:
         for row in rows
         if row.early
     ]
+    warnings += [f"{CERTIFIED}: {line}" for line in (smoothed.warnings if smoothed else ())]
     if records.get("subset") and folder.parent.name != "subsets":
         name = records["subset"].split()[0]
         warnings.append(f"attacked within the classes of {name} alone: its place is subsets/{name}")
     warnings += [f"{name}: {line}" for name, one in subsets.items() for line in one.warnings]
-    models = [one.model for one in (attacks, general, *subsets.values()) if one]
+    models = [one.model for one in (attacks, general, smoothed, *subsets.values()) if one]
     not_run = PartsUnderAttack("not run: the evaluation measured no part maps")
     return Evaluation(
         folder.name,
@@ -157,6 +164,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         attacks.parts if attacks else not_run,
         tuple(warnings),
         subsets,
+        tuple(row for one in (attacks, smoothed) if one for row in one.certified),
     )
 
 

@@ -15,7 +15,7 @@ from datamodules.evaluation.corruption_errors import (
     corruption_errors,
     mean_corruption_error,
 )
-from datamodules.evaluation.corruption_sets import Corruptions
+from datamodules.evaluation.corruption_sets import CORRUPTIONS_3D, Corruptions, Corruptions3D
 from datamodules.evaluation.evaluation_sets import EvaluationSet, EvaluationSetting
 from datamodules.images.image_files import read_image
 from datamodules.images.imagenet_folder import list_images, list_objects
@@ -146,3 +146,30 @@ def test_mean_corruption_error() -> None:
     assert accuracy_by_corruption(ramp) == pytest.approx({"fog": 0.6})
     with pytest.raises(ValueError, match=r"not complete: frost$"):
         mean_corruption_error({n: a for n, a in alexnet.items() if n != "frost/2"})
+
+
+def test_published_folders_of_3dcc(shapes_root: Path, tmp_path: Path) -> None:
+    setting = setting_of(shapes_root)
+    pixels = np.random.RandomState(1).randint(0, 256, (48, 48, 3)).astype(np.uint8)
+    for name in ("fog_3d/1", "h265_crf/5"):
+        folder = tmp_path / name / setting.objects[2]
+        folder.mkdir(parents=True)
+        Image.fromarray(pixels).save(folder / "ILSVRC2012_val_00000001.JPEG", quality=95)
+    sets = {each.name: each for each in Corruptions3D(tmp_path).sets(setting)}
+    assert list(sets) == [f"{c}/{s}" for c in CORRUPTIONS_3D for s in SEVERITIES]
+    assert {each.table for each in sets.values()} == {"corruptions_3d"}
+    assert not set(CORRUPTIONS_3D) & set(CORRUPTIONS)  # their records have folders of their own
+    measured = [name for name, each in sets.items() if not each.missing]
+    assert measured == ["fog_3d/1", "h265_crf/5"]
+    assert f"{tmp_path / 'flash' / '2'} does not exist (ImageNet-3DCC)" in sets["flash/2"].missing
+    (item,) = sets["fog_3d/1"].items()
+    assert item == (f"{setting.objects[2]}/ILSVRC2012_val_00000001.JPEG", 2)
+    with Image.open(tmp_path / "fog_3d/1" / item[0]) as file:
+        expected = torch.from_numpy(np.array(file)).permute(2, 0, 1)
+    assert torch.equal(sets["fog_3d/1"].image(item[0]), expected)
+
+
+def test_without_a_folder_of_3dcc_each_corruption_says_so(shapes_root: Path) -> None:
+    found = Corruptions3D().sets(setting_of(shapes_root))
+    assert [each.name for each in found] == list(CORRUPTIONS_3D)
+    assert all(each.missing.startswith("no folder given") for each in found)

@@ -10,13 +10,17 @@ from torch import nn
 
 from datamodules.corruptions import CORRUPTIONS
 from datamodules.evaluation.corruption_errors import ALEXNET_ERRORS
+from datamodules.evaluation.corruption_sets import CORRUPTIONS_3D
 from datamodules.files.json_files import write_json
 from modules.weights.classifier_folder import load_classifier
 from pipeline import published
+from pipeline.evaluation.generalisation_records import mean_rows
 from pipeline.evaluation.summaries import (
     BoxPrecision,
     DetectionResults,
+    GeneralisationSummary,
     HumanAlignment,
+    SetRow,
     ThreatRow,
 )
 from pipeline.export.inference_cost import inference_cost
@@ -283,3 +287,26 @@ def test_every_table_lies_beside_the_page(shapes_root: Path, tmp_path: Path) -> 
     table = (runs / "report" / "tables" / "table_2.md").read_text().splitlines()
     order = [line.split("|")[1].strip() for line in table if line.startswith("| stage3")]
     assert order == ["stage3_vanilla", "stage3_mpm"]
+
+
+def test_corruptions_in_depth_have_a_mean_error_and_no_mce(tmp_path: Path) -> None:
+    sets = [f"{name}/{severity}" for name in CORRUPTIONS_3D for severity in range(1, 6)]
+    shares = [0.2 + place / 100 for place in range(60)]
+    rows = [
+        SetRow(name, "corruptions_3d", share, (share - 0.05, share + 0.05), 100)
+        for name, share in zip(sets, shares, strict=True)
+    ]
+    GeneralisationSummary("m", rows, mean_rows(rows)).write(tmp_path / "m" / "generalisation")
+    one = read_evaluation(tmp_path / "m")
+    table = general.corruption_3d_table([one])
+    (row,) = table.rows
+    values = [cell.value for cell in row.cells if cell]
+    assert values[0] == pytest.approx(100 * sum(shares) / 60)
+    assert values[1] == pytest.approx(100 - 100 * sum(shares) / 60)
+    assert values[2] == pytest.approx(100 * sum(shares[:5]) / 5)
+    assert not general.corruption_table([one]).has_values
+    assert general.shift_table([one]).columns == general.shift_table([]).columns
+    missing = [SetRow(name, "corruptions_3d", missing="no folder given") for name in CORRUPTIONS_3D]
+    GeneralisationSummary("m", missing, []).write(tmp_path / "n" / "generalisation")
+    table = general.corruption_3d_table([read_evaluation(tmp_path / "n")])
+    assert table.reasons == ["no folder given"]

@@ -1,0 +1,1 @@
+"""The page that answers which of the evaluated models to deploy."""
