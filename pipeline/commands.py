@@ -111,6 +111,11 @@ GROUPS = {
             stopped=GOES_ON,
         ),
         "report": Command("pipeline.report.build:build_report", "one HTML page of all runs"),
+        "browse": Command(
+            "pipeline.browse.build:main",
+            "a page to look through the images of an evaluation",
+            stopped=GOES_ON,
+        ),
         "overview": Command(
             "pipeline.drawing.overview:write_overview", "picture of images and their parts"
         ),
