@@ -114,6 +114,7 @@ GROUPS = {
         "browse": Command(
             "pipeline.browse.build:main",
             "a page to look through the images of an evaluation",
+            takes_args=True,
             stopped=GOES_ON,
         ),
         "overview": Command(

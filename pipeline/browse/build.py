@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jsonargparse import auto_cli
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from datamodules.files.errors import UserError, os_errors
@@ -53,6 +54,8 @@ def draw_all(painter: Painter, subjects: Sequence[Subject], drawn: dict[str, Dra
             drawn[f"{subject.split}/{subject.key}"] = found
         else:
             left.append(subject)
+    if not left:
+        return
     with Progress(*columns, TimeRemainingColumn()) as bar:
         for subject in bar.track(left, description="images"):
             drawn[f"{subject.split}/{subject.key}"] = painter.draw(subject)
@@ -94,8 +97,18 @@ def build_page(
     return page
 
 
+def main(args: Sequence[str]) -> None:
+    """`python -m pipeline browse ...`, where a bare `--serve` is enough.
+
+    Args:
+        args: name of the command and its arguments.
+    """
+    name, *rest = ("--serve=true" if one == "--serve" else one for one in args)
+    auto_cli(browse, args=rest, as_positional=False, prog=f"python -m pipeline {name}")
+
+
 @os_errors()
-def main(
+def browse(
     run: Path,
     images: int = 200,
     train_images: int = 40,
@@ -140,9 +153,7 @@ def main(
     evaluated = open_evaluation(folder, threat, imagenet, pinpp, pinpp_val)
     labels = find_labels(evaluated)
     annotations = pinpp or evaluated.pinpp
-    subjects = choose_subjects(
-        evaluated, outcomes, labels, annotations, images, train_images, seed
-    )
+    subjects = choose_subjects(evaluated, outcomes, labels, annotations, images, train_images, seed)
     page = page_folder(folder) if out is None else out
     shows_train = any(one.split == "train" for one in subjects)
     claim(page, evaluated, labels, annotations if shows_train else None, segment)

@@ -66,9 +66,7 @@ def claim(
     remedy = "give the page another OUT=, or delete the folder"
     plain = json.loads(json.dumps(origin, default=str))  # as it will be read
     pictures = (out / FOLDER).glob("*.jpg")
-    write_json(
-        out / RECORD, refuse_mixing(out / RECORD, plain, remedy, pictures, growing="masks")
-    )
+    write_json(out / RECORD, refuse_mixing(out / RECORD, plain, remedy, pictures, growing="masks"))
 
 
 def _hash_of(folder: Path, pattern: str = "json/[!.]*.json") -> str:

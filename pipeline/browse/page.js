@@ -3,6 +3,7 @@
 const CARDS = 40;
 const data = JSON.parse(document.getElementById("data").textContent);
 const field = (name) => document.getElementById(name);
+const titles = Object.fromEntries(data.pictures);
 let chosen = [];
 
 function element(tag, attributes = {}, ...children) {
@@ -18,8 +19,8 @@ function addOptions(select, options) {
 
 function kindTitle(threat, kind) {
   if (!threat.attacks) return kind === "stands" ? "right" : "wrong";
-  const titles = { stands: "right under attack", wrong: "wrong before any attack", broken: "broken" };
-  return titles[kind] ?? `broken ${kind}`;
+  const words = { stands: "right under attack", wrong: "wrong before any attack", broken: "broken" };
+  return words[kind] ?? `broken ${kind}`;
 }
 
 function countBy(values) {
@@ -41,7 +42,7 @@ function fillFilters() {
   const measured = ["pseudo", "parts", "attacked_parts"].map((name) =>
     [name, data.images.filter((one) => name in one.drawn.iou).length]).filter(([, number]) => number);
   addOptions(field("measure"), measured.map(([name, number]) =>
-    [name, `${data.pictures[name]} (${number})`]));
+    [name, `${titles[name]} (${number})`]));
   if (!measured.length) field("quality").hidden = true;
 }
 
@@ -56,10 +57,10 @@ function wanted() {
 
 function picture(image, name) {
   const { drawn, truth } = image;
-  const cell = element("div", {}, element("div", { className: "head", textContent: data.pictures[name] }));
+  const cell = element("div", {}, element("div", { className: "head", textContent: titles[name] }));
   const file = drawn.pictures[name];
   if (file) {
-    const alt = `${drawn.key}, ${data.pictures[name]}`;
+    const alt = `${drawn.key}, ${titles[name]}`;
     const made = element("img", { loading: "lazy", decoding: "async", width: 224, height: 224, alt });
     made.src = file;
     cell.append(made);
@@ -110,7 +111,7 @@ function card(image) {
   return element("article", { className: "row" },
     element("div", { className: "key" }, key, " ", element("span", { className: "soft", textContent: about })),
     outcomeLine(image),
-    element("div", { className: "six" }, ...Object.keys(data.pictures).map((name) => picture(image, name))),
+    element("div", { className: "six" }, ...data.pictures.map(([name]) => picture(image, name))),
     legend);
 }
 

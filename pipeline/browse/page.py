@@ -119,7 +119,7 @@ def write_page(
     content = {
         "images": [asdict(one) for one in images],
         "threats": [asdict(one) for one in threats],
-        "pictures": PICTURES,
+        "pictures": list(PICTURES.items()),
     }
     page = render_page(
         "browse.html.j2",

@@ -156,7 +156,9 @@ class Painter:
         labels = composite(parts.confident(self.min_score), self.vocabulary.inclusions)
         return to_part_map(labels, data.resize, data.image_size).numpy()
 
-    def _save(self, subject: Subject, name: str, pixels: np.ndarray, mask: np.ndarray | None) -> str:
+    def _save(
+        self, subject: Subject, name: str, pixels: np.ndarray, mask: np.ndarray | None
+    ) -> str:
         place = f"{FOLDER}/{image_id(subject.split, subject.key)}_{name}.jpg"
         picture = Image.fromarray(show_parts(pixels, mask, self.colours, SIDE))
         with written_whole(self.page / place) as partial:

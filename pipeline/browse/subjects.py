@@ -186,4 +186,3 @@ def _object(evaluated: Evaluated, key: str, label: int) -> str | None:
         return objects[label]
     name = key.partition("/")[0]
     return name if name in objects else None
-

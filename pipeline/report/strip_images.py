@@ -138,7 +138,9 @@ def label_samples(
     writer = open_labeller(segmenter, vocabulary, settings)
     labelled = []
     for sample in samples:
-        parts = label_image(writer, vocabulary, sample.key, sample.key.split("/", 1)[0], sample.image)
+        parts = label_image(
+            writer, vocabulary, sample.key, sample.key.split("/", 1)[0], sample.image
+        )
         parts = parts.confident(score_threshold)
         pseudo = None if parts.error else composite(parts, vocabulary.inclusions)
         labelled.append(replace(sample, pseudo=pseudo))
