@@ -15,7 +15,7 @@ PICTURES = {
     "pseudo": "pseudo labels",
     "parts": "part map",
     "attacked": "under attack",
-    "attacked_parts": "part map under attack",
+    "attacked_parts": "map under attack",
 }
 """Pictures of an image in their order, and what stands above them."""
 

@@ -83,14 +83,17 @@ class Painter:
             **maps,
         }
         known = {name: mask for name, mask in masks.items() if mask is not None}
+        shown: dict[str, tuple[np.ndarray, np.ndarray | None]]
         shown = {"image": (pixels, None), "attacked": (attacked, None)}
         shown |= {name: (pixels, mask) for name, mask in known.items()}
         if "attacked_parts" in known:
             shown["attacked_parts"] = attacked, known["attacked_parts"]
+        clean, under_attack = (self.evaluated.data.answers[one] for one in classes)
         drawn = Drawn(
             subject.key,
             subject.split,
-            *(self.evaluated.data.answers[one] for one in classes),
+            clean,
+            under_attack,
             by,
             _agreement(known),
             {name: self._save(subject, name, *one) for name, one in shown.items()},
