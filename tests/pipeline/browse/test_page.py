@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from threading import Thread
+from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
@@ -25,13 +27,13 @@ SIZE = 32  # of the evaluated images, tests/configs/evaluate.yaml; files are twi
 def annotated(folder: Path) -> set[str]:
     """Keys of the annotated images, from the files themselves."""
     return {
-        f"{file.stem}/{image['file_name']}"
+        image["file_name"]
         for file in (folder / "json").glob("*.json")
         for image in json.loads(file.read_text())["images"]
     }
 
 
-def entries(browsed: Browsed, split: str) -> dict[str, dict]:
+def entries(browsed: Browsed, split: str) -> dict[str, dict[str, Any]]:
     images = browsed.content["images"]
     return {one["drawn"]["key"]: one for one in images if one["drawn"]["split"] == split}
 
@@ -40,7 +42,9 @@ def loop_iou(truth: np.ndarray, guess: np.ndarray) -> float | None:
     """Mean IoU over the parts of the truth, a pixel at a time."""
     shares = []
     for part in sorted({int(one) for one in truth.ravel()} - {0}):
-        pairs = [(int(a) == part, int(b) == part) for a, b in zip(truth.flat, guess.flat)]
+        pairs = [
+            (int(a) == part, int(b) == part) for a, b in zip(truth.flat, guess.flat, strict=True)
+        ]
         shares.append(sum(a and b for a, b in pairs) / sum(a or b for a, b in pairs))
     return sum(shares) / len(shares) if shares else None
 
@@ -97,13 +101,16 @@ def test_quality_is_that_of_a_loop_over_pixels(
     human = {one.key: one for one in read_annotations(shapes_root / "pinpp", vocabulary)}
     pseudo = {one.key: one for one in read_labels(finished_runs / "stage2_pseudolabels")}
     files = shapes_root / "imagenet" / "train"
+    train = entries(browsed, "train")
+    pixels = []
+    for key in train:
+        with Image.open(files / key) as image:
+            pixels.append(np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)))
+    maps = predict_parts(finished_runs / "stage3_mpm", np.stack(pixels))
     compared = 0
-    for key, one in entries(browsed, "train").items():
+    for (key, one), parts in zip(train.items(), maps, strict=True):
         truth = every_second(composite(human[key], vocabulary.inclusions))
         guess = every_second(composite(pseudo[key], vocabulary.inclusions))
-        with Image.open(files / key) as image:
-            pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
-        (parts,) = predict_parts(finished_runs / "stage3_mpm", pixels[None])
         cell = SIZE // len(parts)
         at_cells = truth[cell // 2 :: cell, cell // 2 :: cell]
         iou = one["drawn"]["iou"]
@@ -135,8 +142,6 @@ def test_every_beginning_has_all_kinds() -> None:
 
 
 def test_the_page_is_served_on_this_machine_alone(browsed: Browsed) -> None:
-    from threading import Thread
-
     with open_server(browsed.page, 0) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"

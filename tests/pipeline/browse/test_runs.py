@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from pipeline.browse.paint import Painter
 from pipeline.browse.subjects import Subject
 from tests.pipeline.browse.conftest import content_of
 
-FEW = {"images": 3, "train_images": 2, "segment": False, "threat": "pgd"}
+FEW: dict[str, Any] = {"images": 3, "train_images": 2, "segment": False, "threat": "pgd"}
 
 
 def pictures(page: Path) -> dict[str, tuple[int, bytes]]:
@@ -53,7 +54,9 @@ def test_a_missing_evaluation_says_what_to_run(finished_runs: Path, tmp_path: Pa
         find_evaluation(finished_runs / "stage2_pseudolabels")
 
 
-def test_the_command_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_command_says_it_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["browse", f"--run={tmp_path}", "--serve"]) == 1
     said = capsys.readouterr().err
     assert said == f"error: {tmp_path} holds no evaluation: run make evaluate first\n"
@@ -95,7 +98,7 @@ def test_a_stopped_page_goes_on(
     shapes_root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "stopped"
     browse(evaluation, out=whole, **FEW)
@@ -108,9 +111,10 @@ def test_a_stopped_page_goes_on(
         drawn.append(subject.key)
         return draw(self, subject)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Painter, "draw", stopped)
-        browse(evaluation, out=out, **FEW)
+        with pytest.raises(KeyboardInterrupt):
+            browse(evaluation, out=out, **FEW)
     assert "2 of 5 images are drawn, the same command goes on" in (out / "index.html").read_text()
     assert [one["drawn"]["key"] for one in content_of(out)["images"]] == drawn
     before = pictures(out)
@@ -122,9 +126,12 @@ def test_a_stopped_page_goes_on(
     same = {name: content for name, (_, content) in pictures(whole).items()}
     assert {name: content for name, (_, content) in after.items()} == same
     address = (out / "index.html").as_uri()
-    assert capsys.readouterr().out.strip().endswith(f"open {address} in a browser, it needs no network")
+    said = capsys.readouterr().out.strip()
+    assert said.endswith(f"open {address} in a browser, it needs no network")
     # what another attack gives is no part of this page
-    with pytest.raises(UserError, match=r"was made another way \(attack.*give the page another OUT"):
+    with pytest.raises(
+        UserError, match=r"was made another way \(attack.*give the page another OUT"
+    ):
         browse(evaluation, out=out, **FEW | {"threat": None})
     assert pictures(out) == after
     # masks that are known now are drawn, the other images stay
