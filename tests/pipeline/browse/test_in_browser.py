@@ -29,7 +29,9 @@ addEventListener("load", async () => {
   };
   const options = (id) => [...show(id).options].map((one) => [one.value, one.textContent]);
   for (const one of document.images) one.loading = "eager";
-  await Promise.all([...document.images].map((one) => one.decode().catch(() => {})));
+  await Promise.all([...document.images].map((one) => one.complete || new Promise((resolve) => {
+    one.onload = one.onerror = resolve;
+  })));
   const found = {
     all: keys(), options: {},
     images: [...document.images].map((one) => [one.alt, one.naturalWidth]),
