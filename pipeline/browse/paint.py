@@ -59,11 +59,14 @@ class Painter:
         self.colours = part_colours(self.vocabulary)
 
     def find(self, subject: Subject) -> Drawn | None:
-        """What was drawn of an image before, if no mask has become known since."""
+        """What was drawn of an image before, if no mask has become known since.
+
+        Masks that this call was not told of stay as they are.
+        """
         found = Drawn.find(self.page, subject.split, subject.key)
-        if found is None or ("human" in found.pictures) != (subject.human is not None):
+        if found is None or (subject.human is not None and "human" not in found.pictures):
             return None
-        return found if found.labelled_by == self._labelled_by(subject) else None
+        return found if self._labelled_by(subject) in ("", found.labelled_by) else None
 
     def draw(self, subject: Subject) -> Drawn:
         """Draws an image and keeps it, pictures first.

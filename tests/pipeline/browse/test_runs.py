@@ -142,3 +142,6 @@ def test_a_stopped_page_goes_on(
     assert train
     now = pictures(out)
     assert all(now[Path(file).name] == after[Path(file).name] for file in train)
+    # a later call that does not name them takes none away
+    browse(evaluation, out=out, **FEW)
+    assert pictures(out) == now
