@@ -4,7 +4,9 @@ RUNS ?= runs
 MODEL ?= $(RUNS)/stage3_mpm
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-RUN := $(BIN)/python -m pipeline
+# RUN= of make browse is a run folder; in here RUN is the program.
+LOOKED_AT := $(RUN)
+override RUN := $(BIN)/python -m pipeline
 
 # A word for the shell, whatever blanks and quotes are in it; the last part of MODEL.
 q = '$(subst ','\'',$(1))'
@@ -28,7 +30,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 .PHONY: help setup demo demo-photographs test lint check-data sort-val data-statistics import-parts stage1-segmenter \
   stage2-pseudolabels label-report score-segmenter export-labels import-labels stage3-mpm export-model evaluate \
   generalisation compare human-alignment \
-  downstream-detection report deploy tiny-imagenet resize-images estimate study clean
+  downstream-detection report deploy browse tiny-imagenet resize-images estimate study clean
 
 help:
 	@echo "make demo                 the whole pipeline on rendered images, 10 to 12 minutes"
@@ -56,6 +58,7 @@ help:
 	@echo "make downstream-detection Faster R-CNN on COCO= from MODEL= -> RUNS/downstream_detection"
 	@echo "make report               one HTML page                 -> RUNS/report/index.html"
 	@echo "make deploy               which model to choose, timed here  -> RUNS/deploy/index.html"
+	@echo "make browse               look through the images of RUN= -> RUNS/browse/MODEL/index.html"
 	@echo "make tiny-imagenet        T-PIN++ from ImageNet, PINPP and TINY= -> RUNS/t_pinpp"
 	@echo "make resize-images        smaller training images       -> RUNS/resized (faster loading)"
 	@echo "make estimate             hours and days of a stage 3 config (DEVICES=8)"
@@ -69,6 +72,7 @@ help:
 	@echo "LIST=      of an evaluation: lines 'path label', or robustbench5000, authors_aa, authors1w"
 	@echo "SPLIT=     split file of PINPP            TRUTH=  annotations for label-report"
 	@echo "RESULTS=   COCO results of a segmenter   IMAGES= COCO file that numbers their images and parts"
+	@echo "RUN=       of make browse: run folder of an evaluation or of stage 3; IMAGES= number, THREAT= name"
 	@echo "UNFILTERED= run folder of labels made without the category filter, for label-report"
 	@echo "DATA=      a folder with imagenet/ and pinpp/; of make study also part_shapes"
 	@echo "OBJECTS=   of make import-parts: crop or largest   GROUPING= coarse parts: sitawarin or a file"
@@ -217,6 +221,13 @@ report: $(READY)
 deploy: $(READY)
 	$(RUN) deploy --runs $(call q,$(RUNS)) \
 	  $(if $(filter command line,$(origin MODEL)),--models+ $(call q,$(MODEL))) $(ARGS)
+
+browse: $(READY)
+	$(if $(LOOKED_AT),,$(error set RUN= to a run folder, see make help))
+	$(RUN) browse --run $(call q,$(LOOKED_AT)) $(if $(IMAGES),--images $(call q,$(IMAGES))) \
+	  $(if $(THREAT),--threat $(call q,$(THREAT))) $(if $(IMAGENET),--imagenet $(call q,$(IMAGENET))) \
+	  $(if $(PINPP),--pinpp $(call q,$(PINPP))) $(if $(PINPP_VAL),--pinpp_val $(call q,$(PINPP_VAL))) \
+	  $(if $(OUT),--out $(call q,$(OUT))) $(ARGS)
 
 resize-images: $(READY)
 	$(call need,IMAGENET)

@@ -114,6 +114,12 @@ GROUPS = {
         "deploy": Command(
             "pipeline.report.deploy.build:deploy", "which evaluated model to deploy, as a page"
         ),
+        "browse": Command(
+            "pipeline.browse.build:main",
+            "a page to look through the images of an evaluation",
+            takes_args=True,
+            stopped=GOES_ON,
+        ),
         "overview": Command(
             "pipeline.drawing.overview:write_overview", "picture of images and their parts"
         ),

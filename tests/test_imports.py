@@ -28,7 +28,7 @@ FLOORS = {
         {"runs", "drawing", "published"},
         {"labelling", "validation", "evaluation", "annotations", "export", "label_report"},
         {"scoring"},
-        {"report", "study", ""},
+        {"report", "browse", "study", ""},
         {"estimate"},
     ),
 }

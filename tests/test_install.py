@@ -46,7 +46,7 @@ def python(installed: Path, folder: Path, *args: str) -> str:
 def test_all_files_that_are_no_code_are_installed(installed: Path) -> None:
     for name in FOLDERS:
         files = (path.relative_to(PROJECT) for path in (PROJECT / name).rglob("*"))
-        wanted = {f for f in files if f.suffix in (".py", ".yaml", ".json", ".j2")}
+        wanted = {f for f in files if f.suffix in (".py", ".yaml", ".json", ".j2", ".js")}
         assert not {file for file in wanted if not (installed / file).is_file()}
 
 

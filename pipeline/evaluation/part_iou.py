@@ -17,6 +17,15 @@ PART_SCHEMA = pa.schema(
 )
 
 
+def at_cells(truth: np.ndarray, cells: Sequence[int]) -> np.ndarray:
+    """Part ids `(B, H, W)` at the centres of the cells of a smaller map, `cells` being (h, w)."""
+    rows, columns = (
+        (np.arange(number) * 2 + 1) * pixels // (2 * number)
+        for number, pixels in zip(cells, truth.shape[1:], strict=True)
+    )
+    return truth[:, rows[:, None], columns]
+
+
 def write_part_counts(
     path: Path,
     keys: Sequence[str],
@@ -35,13 +44,9 @@ def write_part_counts(
         clean: part ids `(B, h, w)` that the network gives the clean images.
         adversarial: part ids `(B, h, w)` that it gives the adversarial ones.
     """
-    rows, columns = (
-        (np.arange(cells) * 2 + 1) * pixels // (2 * cells)
-        for cells, pixels in zip(clean.shape[1:], truth.shape[1:], strict=True)
-    )
-    at_cells = truth[:, rows[:, None], columns]
+    true_cells = at_cells(truth, clean.shape[1:])
     table: list[dict[str, object]] = []
-    for key, true, *guesses in zip(keys, at_cells, clean, adversarial, strict=True):
+    for key, true, *guesses in zip(keys, true_cells, clean, adversarial, strict=True):
         if true.min() < 0:
             continue
         size = 1 + max(int(ids.max()) for ids in (true, *guesses))

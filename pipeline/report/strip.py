@@ -108,18 +108,25 @@ def draw_strip(
             )
             for mask, answer, missing in zip(shown, answers, MISSING, strict=True)
         ]
-        rows.append((sample.key, tuple(cells), _legend(truth, shown, vocabulary, colours)))
+        rows.append((sample.key, tuple(cells), legend_of_object(truth, shown, vocabulary, colours)))
     notes = " ".join(filter(None, (source.note, note)))
     return Strip(tuple(rows), _caption(source.split, evaluation if found else None), notes)
 
 
-def _legend(
+def legend_of_object(
     truth: str,
     masks: Sequence[np.ndarray | None],
     vocabulary: PartVocabulary,
     colours: np.ndarray,
 ) -> list[tuple[str, str]]:
-    """Parts of the image's own object; without a colour, that a part map has others, too."""
+    """Names and colours of an object's parts; without a colour, that a mask has others, too.
+
+    Args:
+        truth: Object category of the image.
+        masks: Part ids of any size, 0 = background; None for a mask that is missing.
+        vocabulary: Of the parts.
+        colours: Colours by part id, uint8 (K + 1, 3).
+    """
     own = np.array([0, *vocabulary.parts_of(vocabulary.objects.index(truth))])
     known = [None if mask is None else np.where(np.isin(mask, own), mask, 0) for mask in masks]
     others = any(mask is not None and not np.isin(mask, own).all() for mask in masks)

@@ -135,22 +135,47 @@ def label_samples(
         MissingInputError: If there is no segmenter.
         UserError: If it cannot be loaded or was trained for another vocabulary.
     """
-    known = ("category_filter", "max_instances", "detections_per_part", "rpn_proposals", "flip_tta")
-    told = {name: settings[name] for name in known if name in settings}
-    writer = PseudoLabelWriter(segmenter, vocabulary.object_parts, **told).eval()
+    writer = open_labeller(segmenter, vocabulary, settings)
     labelled = []
     for sample in samples:
-        batch = {
-            "image": [torch.from_numpy(sample.image.copy()).permute(2, 0, 1)],
-            "label": torch.tensor([vocabulary.objects.index(sample.key.split("/", 1)[0])]),
-            "key": [sample.key],
-            "error": [""],
-        }
-        with torch.inference_mode():
-            (record,) = writer.predict_step(batch, 0)
-        row = encode_record(record)
-        found = tuple(PartInstance(**one) for one in row.pop("instances"))
-        parts = ImageParts(**row, instances=found).confident(score_threshold)
+        parts = label_image(
+            writer, vocabulary, sample.key, sample.key.split("/", 1)[0], sample.image
+        )
+        parts = parts.confident(score_threshold)
         pseudo = None if parts.error else composite(parts, vocabulary.inclusions)
         labelled.append(replace(sample, pseudo=pseudo))
     return labelled
+
+
+def open_labeller(
+    segmenter: Path, vocabulary: PartVocabulary, settings: Mapping[str, Any]
+) -> PseudoLabelWriter:
+    """What labels images as stage 2 does; arguments and errors as of `label_samples`."""
+    known = ("category_filter", "max_instances", "detections_per_part", "rpn_proposals", "flip_tta")
+    told = {name: settings[name] for name in known if name in settings}
+    return PseudoLabelWriter(segmenter, vocabulary.object_parts, **told).eval()
+
+
+def label_image(
+    writer: PseudoLabelWriter, vocabulary: PartVocabulary, key: str, name: str, image: np.ndarray
+) -> ImageParts:
+    """The pseudo labels of one image.
+
+    Args:
+        writer: what `open_labeller` gave, on any device.
+        vocabulary: that the segmenter was trained for.
+        key: of the image.
+        name: its object category.
+        image: pixels, uint8 (H, W, 3).
+    """
+    batch = {
+        "image": [torch.from_numpy(image.copy()).permute(2, 0, 1).to(writer.device)],
+        "label": torch.tensor([vocabulary.objects.index(name)], device=writer.device),
+        "key": [key],
+        "error": [""],
+    }
+    with torch.inference_mode():
+        (record,) = writer.predict_step(batch, 0)
+    row = encode_record(record)
+    found = tuple(PartInstance(**one) for one in row.pop("instances"))
+    return ImageParts(**row, instances=found)

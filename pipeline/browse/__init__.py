@@ -1,0 +1,1 @@
+"""A page to look through the images of an evaluation: parts, part maps, outcomes of attacks."""
