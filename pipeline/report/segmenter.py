@@ -66,7 +66,7 @@ def object_table(metrics: Mapping[str, Mapping[str, float]]) -> Table | None:
     caption = (
         "COCO mask AP of whole objects in percent, the union of an object's parts being the "
         "truth, each run on its own validation images. Parts united: what a segmenter of parts "
-        "finds in an image makes one mask for each object. Objects detected: objects are classes."
+        "finds in an image makes one mask for each object. Detected: objects are classes."
     )
     columns = tuple(Column(title) for title in TITLES)
     command = f'{SEGMENTER.target} CONFIG="small objects_and_parts" NAME=stage1_joint'

@@ -1,9 +1,10 @@
-"""AP of whole objects by how they were found: their parts united, or objects as classes."""
+"""AP of whole objects by how they were found: parts united, or detected as classes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -19,7 +20,7 @@ OBJECT_FIGURES = {
 }
 PART_AP = "part AP"
 TITLES = (*OBJECT_FIGURES, PART_AP)
-WAYS = {"parts united": "object", "objects detected": "detected_object"}
+WAYS = {"parts united": "object", "detected": "detected_object"}
 """How objects were found, and how the names of their metrics begin."""
 
 
@@ -58,16 +59,21 @@ def object_segmentation(metrics: Mapping[str, float]) -> list[ObjectSegmentation
 
 def detects_objects(metrics: Mapping[str, float]) -> bool:
     """Whether a run's segmenter had whole objects among its classes."""
-    return f"{WAYS['objects detected']}_AP" in metrics
+    return f"{WAYS['detected']}_AP" in metrics
 
 
 def print_object_segmentation(run: Path) -> None:
     """Prints the table of a run folder's best state; nothing where nothing was measured."""
     metrics = Metrics.find(run)
     rows: Sequence[ObjectSegmentation] = object_segmentation(metrics.values) if metrics else []
-    table = Table(title="AP of whole objects in percent", title_justify="left")
-    for title in ("objects", "filter"):
-        table.add_column(title)
+    table = Table(
+        title="AP of whole objects in percent",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,  # 80 columns are enough
+    )
+    for title in ("found as", "filter"):
+        table.add_column(title, no_wrap=True)
     for title in TITLES:
         table.add_column(title, justify="right")
     for row in rows:
