@@ -193,10 +193,10 @@ class PartSegmenter(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Sum of the losses of region proposals, boxes, classes and masks."""
-        targets = [
-            self.categories.targets(parts, label)
-            for parts, label in zip(batch["target"], batch["label"], strict=True)
-        ]
+        targets = batch["target"]
+        if self.finds_objects:
+            pairs = zip(targets, batch["label"], strict=True)
+            targets = [self.categories.targets(parts, label) for parts, label in pairs]
         losses = self.network([as_float(image) for image in batch["image"]], targets)
         self.loss_terms = {name: value.detach() for name, value in losses.items()}
         losses["loss"] = torch.stack(list(losses.values())).sum()

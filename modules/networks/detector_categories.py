@@ -97,9 +97,12 @@ class DetectorCategories(nn.Module):
             The same with this detector's classes. Whether parts or objects come first is drawn:
             a region learns its best box, the first one of equal boxes, so an object of one part
             would otherwise never be learnt.
+
+        Raises:
+            UserError: if objects are no classes.
         """
         if not self.finds_objects:
-            return parts
+            raise UserError("without whole_objects the parts themselves are the targets")
         whole = united(parts, label)
         whole["labels"] = whole["labels"] + self._first_object
         if not self.finds_parts:
@@ -117,14 +120,17 @@ class DetectorCategories(nn.Module):
         objects["labels"] = objects["labels"] - self._first_object
         return parts, objects
 
-    def class_counts(self, parts: Tensor, objects: Tensor) -> Tensor:
+    def class_counts(self, parts: Tensor, objects: Tensor | None) -> Tensor:
         """Number of training images with each class `(num_classes,)`, 0 for the background.
 
         Args:
             parts: of each part `(K + 1,)`, 0 for the background.
-            objects: of each object `(num_objects,)`.
+            objects: of each object `(num_objects,)`; not looked at where they are no classes.
         """
-        return torch.cat([parts[: self._first_object], objects]) if self.finds_objects else parts
+        if not self.finds_objects:
+            return parts
+        assert objects is not None, "objects are classes, so they have counts"
+        return torch.cat([parts[: self._first_object], objects])
 
 
 def united(parts: Instances, label: Tensor) -> Instances:

@@ -1,6 +1,7 @@
 """A segmenter with whole objects among its classes: its AP, its checkpoints, its part labels."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,17 @@ def test_objects_alone_are_refused_as_labels(tmp_path: Path) -> None:
         PseudoLabelWriter(tmp_path, OBJECT_PARTS)
     with pytest.raises(ValueError, match="finds no parts"):
         tiny_segmenter(OBJECT_PARTS, whole_objects="alone").predict([], None)
+
+
+def test_federated_loss_knows_how_often_objects_are_shown() -> None:
+    model = tiny_segmenter(OBJECT_PARTS, whole_objects="beside_parts", class_loss="federated")
+    counts = {"image_counts": torch.tensor([0, 5, 6, 7]), "object_counts": torch.tensor([8, 7])}
+    model._trainer = SimpleNamespace(datamodule=SimpleNamespace(**counts))
+    model.setup("fit")
+    assert model.network.roi_heads.class_counts.tolist() == [0, 5, 6, 7, 8, 7]
+    del model.trainer.datamodule.object_counts
+    with pytest.raises(ValueError, match="`object_counts` where objects are classes"):
+        model.setup("fit")
 
 
 class Data(LightningDataModule):

@@ -102,5 +102,5 @@ def category_tables(run: Path, count: int = 8) -> list[CategoryTable]:
 
 
 def _finds_objects_alone(content: Mapping[str, Any]) -> bool:
-    objects = content.get("objects")
-    return not content.get("parts") and bool(objects) and f"{DETECTED}AP_filtered" in objects[0]
+    objects: list[categories.Row] = content.get("objects") or []
+    return not content.get("parts") and any(f"{DETECTED}AP_filtered" in row for row in objects)
