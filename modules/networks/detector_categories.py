@@ -49,7 +49,7 @@ class DetectorCategories(nn.Module):
         self.finds_objects = whole_objects is not None
         parts = parts if self.finds_parts else parts[:, :1]
         self._first_object = parts.shape[1]
-        objects = torch.eye(len(parts), dtype=torch.bool)
+        objects = torch.eye(len(parts), dtype=torch.bool, device=parts.device)
         if not self.finds_objects:
             objects = objects[:, :0]
         self.register_buffer("allowed", torch.cat([parts, objects], 1), persistent=False)
