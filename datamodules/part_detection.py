@@ -167,6 +167,13 @@ class PartDetectionDataModule(DetectionLoaders):
         return counts
 
     @property
+    def object_counts(self) -> Tensor:
+        """Number of training images that show each object, or a part of it: `(num_objects,)`."""
+        assert self.train_set is not None, "setup() comes first"
+        shown = [parts.label for parts in self.train_set.annotations if parts.instances]
+        return torch.tensor(shown).bincount(minlength=len(self.vocabulary.objects))
+
+    @property
     def split_keys(self) -> dict[str, list[str]]:
         """Keys of the images that are trained (`train`) and validated (`val`) on."""
         sets = {"train": self.train_set, "val": self.val_set}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datamodules.files.errors import UserError
 from modules.metrics.coco_ap import CocoAP, MaskMetrics
+from modules.networks.detector_categories import DetectorCategories, WholeObjects, united
 from modules.networks.detector_settings import MaskDetectorSettings
 from modules.networks.images import as_float
 from modules.networks.part_roi_heads import Detections
@@ -23,7 +24,7 @@ from modules.state_dicts.hyper_parameters import make_plain
 from modules.weights.classifier_folder import weight_file
 from modules.weights.normalisation_records import require_normalisation
 
-UNFILTERED, FILTERED = "", "_filtered"
+SUFFIXES = ("", "_filtered")  # of metrics, without and with the category filter
 
 
 class PartSegmenter(LightningModule):
@@ -31,7 +32,9 @@ class PartSegmenter(LightningModule):
 
     Validation logs COCO mask AP (`val/segm_AP`, `segm_AP50`, `segm_AP75`, `segm_APs`, `segm_APm`,
     `segm_APl`, -1 where no mask has the size) and the same with the category filter
-    (`val/segm_AP_filtered`, ...), both from one pass; `mask_metrics` keeps them by part.
+    (`val/segm_AP_filtered`, ...), both from one pass; `mask_metrics` keeps them by part. Where
+    whole objects are detected, `val/detected_object_AP`, ... are those of objects, and
+    `object_metrics` keeps them by class label; where they alone are, parts have none.
 
     `from_hyper_parameters` rebuilds the network of a checkpoint; nothing is downloaded then.
 
@@ -44,6 +47,8 @@ class PartSegmenter(LightningModule):
             folder of stage 3, or a word such as `efficientnet_lite0`, see `named_model`.
         engine: `torchvision`, or `detectron2` where that optional package is installed.
         detector: sizes of the detector.
+        whole_objects: `beside_parts` makes the objects classes, too, `alone` makes them the only
+            ones (see `DetectorCategories`); None detects parts alone. Kept in checkpoints.
         grad_checkpointing: recompute the backbone's blocks in the backward pass, less memory.
         frozen_stages: so many first stages of the backbone, and its stem, keep the weights they
             were given; torchvision engine only.
@@ -55,15 +60,14 @@ class PartSegmenter(LightningModule):
 
     Attributes:
         loss_terms: terms of the last step's loss by name, detached.
+        finds_parts, finds_objects: whether such are among its classes.
 
     Raises:
-        UserError: if `object_parts` is missing or not such a matrix, the backbone is unfit, the
-            weights are of another one or of images that are normalised otherwise, or detectron2 is
-            chosen and not installed.
+        UserError: if `object_parts` is missing or not such a matrix, `whole_objects` is unknown,
+            the backbone is unfit, the weights are of another one or of images that are
+            normalised otherwise, or detectron2 is chosen and not installed.
         MissingInputError: if `weights` does not exist.
     """
-
-    object_parts: Tensor
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class PartSegmenter(LightningModule):
         weights: Path | None = None,
         engine: Literal["torchvision", "detectron2"] = "torchvision",
         detector: MaskDetectorSettings = MaskDetectorSettings(),
+        whole_objects: WholeObjects | None = None,
         grad_checkpointing: bool = False,
         frozen_stages: int = 0,
         layer_decay: float = 1.0,
@@ -84,12 +89,15 @@ class PartSegmenter(LightningModule):
         # What is left out is either no plain value or would start a download when rebuilt.
         self.save_hyperparameters(ignore=["object_parts", "optimizer", "pretrained", "weights"])
         make_plain(self)
-        self.register_buffer("object_parts", _checked(object_parts), persistent=False)
+        self.whole_objects = whole_objects
+        self.categories = DetectorCategories(object_parts, whole_objects)
+        self.finds_parts = self.categories.finds_parts
+        self.finds_objects = self.categories.finds_objects
         file = None if weights is None else weight_file(weights)
         self.network = segmenter_network(
             engine,
             backbone,
-            self.object_parts.shape[1],
+            self.categories.num_classes,
             detector,
             pretrained=pretrained,
             weights=file,
@@ -106,8 +114,11 @@ class PartSegmenter(LightningModule):
         # the command line makes drags its parser along.
         self.optimizer = lambda parameters: optimizer(parameters)
         self.schedule = schedule
-        self.average_precision = CocoAP((UNFILTERED, FILTERED))
-        self.mask_metrics: dict[str, MaskMetrics] = {}  # of the last validation, by suffix
+        self.average_precision = CocoAP(SUFFIXES)
+        self.object_precision = CocoAP(SUFFIXES)
+        # of the last validation, by suffix; empty where such are not detected
+        self.mask_metrics: dict[str, MaskMetrics] = {}
+        self.object_metrics: dict[str, MaskMetrics] = {}
 
     @classmethod
     def from_hyper_parameters(
@@ -141,13 +152,30 @@ class PartSegmenter(LightningModule):
         """Hands the class frequencies of the training images to the federated loss."""
         if stage != "fit" or self.class_loss != "federated":
             return
-        counts = getattr(getattr(self.trainer, "datamodule", None), "image_counts", None)
-        if counts is None:
+        data = getattr(self.trainer, "datamodule", None)
+        counts = getattr(data, "image_counts", None)
+        objects = getattr(data, "object_counts", None)
+        if counts is None or (objects is None and self.finds_objects):
             raise UserError(
-                "class_loss 'federated' needs a data module with `image_counts`: train with "
-                "PartDetectionDataModule or choose class_loss 'softmax'"
+                "class_loss 'federated' needs a data module with `image_counts`, and with "
+                "`object_counts` where objects are classes: train with PartDetectionDataModule or "
+                "choose class_loss 'softmax'"
             )
-        self.network.set_class_counts(counts)
+        self.network.set_class_counts(self.categories.class_counts(counts, objects))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses weights of a segmenter of other classes, before their shapes do.
+
+        Raises:
+            UserError: if the checkpoint was trained with other `whole_objects`.
+        """
+        trained = checkpoint.get("hyper_parameters", {}).get("whole_objects")
+        if trained != self.whole_objects:
+            raise UserError(
+                f"the checkpoint was trained with whole_objects={trained or 'null'}, this "
+                f"segmenter has {self.whole_objects or 'null'}: give the checkpoint's value "
+                "(configuration objects or objects_and_parts, or neither), or another checkpoint"
+            )
 
     def predict(self, images: list[Tensor], labels: Tensor | None) -> list[Detections]:
         """Part masks of images; the module must be in eval mode.
@@ -159,13 +187,21 @@ class PartSegmenter(LightningModule):
         Returns:
             For each image `boxes (N, 4)` as x1, y1, x2, y2 in pixels, `labels (N,)` part ids in
             1..K, `scores (N,)` of the full distribution, `masks (N, H, W)` bool; by falling score.
+            Whole objects are never among them.
+
+        Raises:
+            UserError: if the segmenter finds objects alone.
         """
-        allowed = None if labels is None else self.object_parts[labels]
+        allowed = self.categories.part_filter(labels, len(images))
         return self.network.detect([as_float(image) for image in images], [allowed])[0]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Sum of the losses of region proposals, boxes, classes and masks."""
-        losses = self.network([as_float(image) for image in batch["image"]], batch["target"])
+        targets = batch["target"]
+        if self.finds_objects:
+            pairs = zip(targets, batch["label"], strict=True)
+            targets = [self.categories.targets(parts, label) for parts, label in pairs]
+        losses = self.network([as_float(image) for image in batch["image"]], targets)
         self.loss_terms = {name: value.detach() for name, value in losses.items()}
         losses["loss"] = torch.stack(list(losses.values())).sum()
         size = len(batch["image"])
@@ -176,28 +212,47 @@ class PartSegmenter(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Starts a new measurement."""
         self.average_precision.reset()
+        self.object_precision.reset()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, list[Detections]]:
         """Detects with and without the filter; the backbone and the box head run once.
 
         Returns:
-            The detections of each image, as `predict` gives them, by the suffix of their metrics.
+            The parts detected in each image, with labels in 1..K, by the suffix of their metrics.
         """
-        filters = [None, self.object_parts[batch["label"]]]
+        filters = [None, self.categories.allowed[batch["label"]]]
         images = [as_float(image) for image in batch["image"]]
-        plain, filtered = self.network.detect(images, filters)
+        parts: dict[str, list[Detections]] = {}
+        objects: dict[str, list[Detections]] = {}
+        for suffix, found in zip(SUFFIXES, self.network.detect(images, filters), strict=True):
+            split = [self.categories.split(one) for one in found]
+            parts[suffix] = [one for one, _ in split]
+            objects[suffix] = [one for _, one in split]
         for i, key in enumerate(batch["key"]):
-            found = {UNFILTERED: plain[i], FILTERED: filtered[i]}
-            self.average_precision.update(key, batch["target"][i], found)
-        return {UNFILTERED: plain, FILTERED: filtered}
+            target = batch["target"][i]
+            if self.finds_parts:
+                of_image = {suffix: found[i] for suffix, found in parts.items()}
+                self.average_precision.update(key, target, of_image)
+            if self.finds_objects:
+                whole = united(target, batch["label"][i])
+                of_image = {suffix: found[i] for suffix, found in objects.items()}
+                self.object_precision.update(key, whole, of_image)
+        return parts
 
     def on_validation_epoch_end(self) -> None:
         """Logs AP, AP50, AP75, APs, APm and APl, the same values on every rank."""
-        self.mask_metrics = self.average_precision.compute()
-        for suffix, metrics in self.mask_metrics.items():
+        if self.finds_parts:
+            self.mask_metrics = self.average_precision.compute()
+            self._log_precision("segm", self.mask_metrics)
+        if self.finds_objects:
+            self.object_metrics = self.object_precision.compute()
+            self._log_precision("detected_object", self.object_metrics)
+        self.on_validation_epoch_start()  # frees the records
+
+    def _log_precision(self, kind: str, by_suffix: Mapping[str, MaskMetrics]) -> None:
+        for suffix, metrics in by_suffix.items():
             values = asdict(metrics.summary())
-            self.log_dict({f"val/segm_{name}{suffix}": v for name, v in values.items()})
-        self.average_precision.reset()
+            self.log_dict({f"val/{kind}_{name}{suffix}": v for name, v in values.items()})
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser with its schedule, by step."""
@@ -210,22 +265,3 @@ class PartSegmenter(LightningModule):
 
     def _extent(self) -> tuple[float, int]:
         return max(1, int(self.trainer.estimated_stepping_batches)), self.trainer.max_epochs or 1
-
-
-def _checked(object_parts: Tensor | None) -> Tensor:
-    if object_parts is None:
-        raise UserError(
-            "object_parts is missing: pass PartVocabulary.object_parts, "
-            "which the command line takes from the data module"
-        )
-    if object_parts.dtype != torch.bool or object_parts.ndim != 2 or object_parts.shape[1] < 2:
-        raise UserError(
-            "object_parts must be bool (num_objects, K + 1) with K >= 1, got "
-            f"{object_parts.dtype} {tuple(object_parts.shape)}"
-        )
-    if not object_parts[:, 0].all() or not object_parts.any(dim=0).all():
-        raise UserError(
-            "object_parts must be True in column 0, the background, and every part must belong "
-            "to an object"
-        )
-    return object_parts

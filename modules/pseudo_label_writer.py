@@ -148,8 +148,8 @@ class PseudoLabelWriter(LightningModule):
 
     Raises:
         MissingInputError: if there is no segmenter.
-        UserError: if a setting is out of its range, or the segmenter cannot be loaded or was
-            trained for another vocabulary.
+        UserError: if a setting is out of its range, or the segmenter cannot be loaded, was
+            trained for another vocabulary or finds whole objects alone.
     """
 
     def __init__(
@@ -189,9 +189,16 @@ class PseudoLabelWriter(LightningModule):
             object_parts,
             score_threshold,
             max_instances,
-            detections_per_part,
+            # a limit of the filter alone, and objects of a joint segmenter are filtered out anyway
+            detections_per_part if category_filter else None,
             rpn_proposals,
         )
+        if not self.network.finds_parts:
+            raise UserError(
+                f"{self.checkpoint} was trained with whole_objects=alone, so it finds no parts to "
+                "label: give a segmenter of parts, or of objects and parts (make stage1-segmenter "
+                "without the configuration objects, or with objects_and_parts)"
+            )
 
     @property
     def settings(self) -> dict[str, Any]:

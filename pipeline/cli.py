@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from datamodules.files.errors import MissingInputError, UserError
@@ -65,6 +65,16 @@ class PipelineCLI(LightningCLI):
         given = self.config[self.subcommand].trainer.default_root_dir
         return Path(given or f"runs/{self.stage.name}")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Notes the classes asked for, before Lightning takes the settings of a `ckpt_path`."""
+        super().parse_arguments(parser, args)
+        self.classes_asked = self._classes()
+
+    def _classes(self) -> str | None:
+        """Whether whole objects are among a segmenter's classes; None in all other stages."""
+        model = self.config[self.config.subcommand].model
+        return (model.get("init_args") or {}).get("whole_objects")
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Hands the module what it must know of the data, and names the checkpoints."""
         for fact in self.stage.handed_over:
@@ -90,6 +100,11 @@ class PipelineCLI(LightningCLI):
             config.trainer[name] = batches
         refuse_unsuited(self.stage, self.subcommand, config.trainer)
         _require_checkpoint(config.ckpt_path)
+        if (trained := self._classes()) != (asked := self.classes_asked):
+            raise UserError(
+                f"{config.ckpt_path} was trained with whole_objects={trained or 'null'}, asked for "
+                f"is {asked or 'null'}: give its configuration, or another checkpoint"
+            )
         dry = bool(config.trainer.fast_dev_run)  # leaves a run as it is, and begins anew
         if self.subcommand == "fit" and config.ckpt_path is None and not dry:
             last = self.run_folder / "checkpoints" / "last.ckpt"

@@ -126,6 +126,23 @@ def test_settings_in_groups_are_overridden_one_by_one(capsys: pytest.CaptureFixt
     assert config["ema_decay"] == 0.9998
 
 
+@pytest.mark.parametrize("recipe", ["small", "lite0", "pinpp_swin_b"])
+@pytest.mark.parametrize(
+    ("overlay", "classes", "monitor"),
+    [
+        ("objects", "alone", "val/detected_object_AP"),
+        ("objects_and_parts", "beside_parts", "val/segm_AP_filtered"),
+    ],
+)
+def test_whole_objects_overlay_any_recipe(
+    recipe: str, overlay: str, classes: str, monitor: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = ["--data.init_args.imagenet=i", "--data.init_args.pinpp=p"]
+    config = printed(capsys, "stage1_segmenter", f"-c={recipe}", f"-c={overlay}", *folders)
+    assert config["model"]["init_args"]["whole_objects"] == classes
+    assert config["best_checkpoint"]["monitor"] == monitor
+
+
 @pytest.mark.parametrize(
     ("argument", "named"),
     [

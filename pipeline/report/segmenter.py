@@ -7,6 +7,12 @@ from pipeline import published
 from pipeline.report.cells import Cell, Column, Row, Table, published_row
 from pipeline.report.reading.segmenter import COLUMNS, category_tables, segmenter_rows
 from pipeline.runs.stages import SEGMENTER
+from pipeline.validation.object_segmentation import (
+    PART_AP,
+    TITLES,
+    detects_objects,
+    object_segmentation,
+)
 
 
 def segmenter_table(metrics: Mapping[str, float], on_val: bool) -> Table:
@@ -39,6 +45,34 @@ def segmenter_table(metrics: Mapping[str, float], on_val: bool) -> Table:
     title = "Part segmenter (Table 5)"
     more = {"of": "segmenter", "command": SEGMENTER.target}
     return Table("segmenter", title, caption, columns, tuple(rows), source, **more)
+
+
+def object_table(metrics: Mapping[str, Mapping[str, float]]) -> Table | None:
+    """AP of whole objects of all segmenters; None where none has objects among its classes.
+
+    Args:
+        metrics: Content of `metrics.json` by run folder, of all runs of stage 1.
+    """
+    if not any(map(detects_objects, metrics.values())):
+        return None
+    rows = []
+    for run, values in metrics.items():
+        for found in object_segmentation(values):
+            cells = [
+                Cell(value, note="" if value is not None else _why_empty(title, values))
+                for title, value in found.values.items()
+            ]
+            rows.append(Row(run, f"{found.way}; {_filter(found.filter)}", tuple(cells)))
+    caption = (
+        "COCO mask AP of whole objects in percent, the union of an object's parts being the "
+        "truth, each run on its own validation images. Parts united: what a segmenter of parts "
+        "finds in an image makes one mask for each object. Detected: objects are classes."
+    )
+    columns = tuple(Column(title) for title in TITLES)
+    command = f'{SEGMENTER.target} CONFIG="small objects_and_parts" NAME=stage1_joint'
+    return Table(
+        "objects", "Object segmentation", caption, columns, tuple(rows), of="run", command=command
+    )
 
 
 def category_results(run: Path) -> list[Table]:
@@ -79,6 +113,12 @@ def category_results(run: Path) -> list[Table]:
             )
         )
     return tables
+
+
+def _why_empty(title: str, metrics: Mapping[str, float]) -> str:
+    if title == PART_AP and "segm_AP" not in metrics:
+        return "finds no parts"
+    return "nothing of this size to measure, or measured by an earlier version"
 
 
 def _filter(used: bool) -> str:

@@ -13,6 +13,7 @@ from datamodules.annotations.part_vocabulary import PartVocabulary
 from modules.metrics.coco_ap import AveragePrecision, MaskMetrics, mean_precision
 
 Row = dict[str, Any]
+DETECTED = "detected_object_"  # begins the figures of objects that are classes of their own
 
 
 def part_rows(
@@ -72,10 +73,46 @@ def object_rows(
     return rows
 
 
-def extremes(rows: Sequence[Row], count: int) -> tuple[list[Row], list[Row]]:
-    """The worst and the best rows by AP with the filter, then by AP50; no row is in both."""
-    measured = [row for row in rows if row["AP_filtered"] is not None]
-    ranked = sorted(measured, key=lambda row: (row["AP_filtered"], row["AP50_filtered"]))
+def detected_object_rows(
+    vocabulary: PartVocabulary, rows: Sequence[Row], metrics: Mapping[str, MaskMetrics]
+) -> list[Row]:
+    """Adds the AP of objects that were detected as such to the rows of objects.
+
+    Args:
+        vocabulary: names of the objects.
+        rows: what `object_rows` gives; empty where no parts were detected.
+        metrics: AP of detected objects by suffix, by class label.
+
+    Returns:
+        A row for every object category that has parts: `object`, `images` and `masks` of objects
+        where `rows` has none of it, and `detected_object_AP`, ...
+    """
+    names = dict.fromkeys(part.rpartition(":")[0] for part in vocabulary.parts)
+    known = {row["object"]: row for row in rows}
+    truth = next(iter(metrics.values()))
+    added = []
+    for name in names:
+        label = vocabulary.objects.index(name)
+        plain = {"images": truth.images.get(label, 0), "masks": truth.masks.get(label, 0)}
+        row = known.get(name, {"object": name} | plain)
+        for suffix, one in metrics.items():
+            figures = _figures(one.categories.get(label, AveragePrecision()), suffix)
+            row = row | {f"{DETECTED}{key}": value for key, value in figures.items()}
+        added.append(row)
+    return added
+
+
+def extremes(rows: Sequence[Row], count: int, prefix: str = "") -> tuple[list[Row], list[Row]]:
+    """The worst and the best rows by AP with the filter, then by AP50; no row is in both.
+
+    Args:
+        rows: of one kind.
+        count: at most so many of either end.
+        prefix: of the names of AP, `DETECTED` for detected objects.
+    """
+    keys = f"{prefix}AP_filtered", f"{prefix}AP50_filtered"
+    measured = [row for row in rows if row[keys[0]] is not None]
+    ranked = sorted(measured, key=lambda row: tuple(row[key] for key in keys))
     return ranked[:count], ranked[count:][::-1][:count]
 
 

@@ -27,9 +27,9 @@ class PartOverlays(Callback):
     """Writes image, target parts and predicted parts of the first validation images.
 
     Works with modules that have `predict(images, labels)` (stage 1) or `predict_parts(images)`
-    (stage 3); other modules, other loggers than TensorBoard's and odd batches are passed over.
-    Drawing happens at the end of the first validation batch, while averaged weights, if there are
-    any, are in place, and takes no random numbers.
+    (stage 3); segmenters of whole objects alone, other modules, other loggers than TensorBoard's
+    and odd batches are passed over. Drawing happens at the end of the first validation batch, while
+    averaged weights, if there are any, are in place, and takes no random numbers.
 
     Args:
         num_images: At most so many images.
@@ -98,7 +98,7 @@ class PartOverlays(Callback):
             for place, weight in enumerate(batch.get("part_weight", [])[: len(images)]):
                 if weight > 0:
                     targets[place] = batch["part_labels"][place].cpu().numpy()
-        elif hasattr(module, "predict"):
+        elif hasattr(module, "predict") and getattr(module, "finds_parts", True):
             found = module.predict(images, batch["label"][: len(images)])
             predictions = [
                 paint_parts(strong_detections(one, self.score_threshold), vocabulary)

@@ -63,6 +63,9 @@ def test_image_counts_and_split_keys(shapes_root: Path) -> None:
     for part in range(1, len(module.image_counts)):
         shown = [p for p in module.train_set.annotations if part in {i.part for i in p.instances}]
         assert module.image_counts[part] == len(shown)
+    by_object = Counter(p.label for p in module.train_set.annotations if p.instances)
+    objects = range(len(module.vocabulary.objects))
+    assert module.object_counts.tolist() == [by_object[label] for label in objects]
     assert module.split_keys["val"] == [parts.key for parts in module.val_set.annotations]
 
 

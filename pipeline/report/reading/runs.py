@@ -64,6 +64,12 @@ class Runs:
         return next((one.metrics for one in self.facts if one.name == SEGMENTER.name), {})
 
     @property
+    def all_segmenter_metrics(self) -> dict[str, dict[str, float]]:
+        """The same of every run of stage 1 that was measured, by its folder."""
+        measured = {one.name: one.metrics for one in self.facts if one.metrics}
+        return {name: found for name, found in measured.items() if name.startswith("stage1_")}
+
+    @property
     def measured_on_val(self) -> bool:
         """Whether the segmenter was measured on val images instead of the held-out tenth."""
         return bool(self.segmenter_data.get("pinpp_val"))

@@ -8,7 +8,7 @@ from typing import Any
 from datamodules.files.errors import UserError
 from pipeline.report.reading.facts import read_json
 from pipeline.validation import category_tables as categories
-from pipeline.validation.category_tables import extremes
+from pipeline.validation.category_tables import DETECTED, extremes
 
 COLUMNS = {
     "AP": "segm_AP",
@@ -62,6 +62,8 @@ def segmenter_rows(metrics: Mapping[str, float]) -> list[SegmenterRow]:
 def category_tables(run: Path, count: int = 8) -> list[CategoryTable]:
     """Worst and best parts and objects from `per_category.json`; empty without the file.
 
+    Objects are ranked by their parts, or as detected where the segmenter finds no parts.
+
     Args:
         run: Run folder of stage 1.
         count: At most so many rows of either end.
@@ -75,16 +77,20 @@ def category_tables(run: Path, count: int = 8) -> list[CategoryTable]:
     shared = {"AP": "AP", "AP50": "AP50", "AP, filter": "AP_filtered"}
     shared |= {"AP50, filter": "AP50_filtered", "IoU, filter": "IoU_filtered"}
     whole = {"object AP, filter": "object_AP_filtered"}
-    kinds: list[tuple[str, str, dict[str, str]]] = [
-        ("parts", "Part categories", shared),
-        ("objects", "Object categories, means over their parts", shared | whole),
+    detected = {"AP": f"{DETECTED}AP", "AP50": f"{DETECTED}AP50"}
+    detected |= {"AP, filter": f"{DETECTED}AP_filtered", "AP50, filter": f"{DETECTED}AP50_filtered"}
+    kinds: list[tuple[str, str, dict[str, str], str]] = [
+        ("parts", "Part categories", shared, ""),
+        ("objects", "Object categories, means over their parts", shared | whole, ""),
     ]
+    if _finds_objects_alone(content):
+        kinds = [("objects", "Object categories", detected, DETECTED)]
     tables = []
-    for key, title, columns in kinds:
+    for key, title, columns, prefix in kinds:
         try:
             rows: list[dict[str, Any]] = content[key]
-            worst, best = extremes(rows, count)
-            total = sum(row["AP_filtered"] is not None for row in rows)
+            worst, best = extremes(rows, count, prefix)
+            total = sum(row[f"{prefix}AP_filtered"] is not None for row in rows)
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{run / 'per_category.json'} lacks {error}: run the stage's "
@@ -93,3 +99,8 @@ def category_tables(run: Path, count: int = 8) -> list[CategoryTable]:
         groups = [(name, group) for name, group in (("worst", worst), ("best", best)) if group]
         tables.append(CategoryTable(title, total, columns, groups))
     return tables
+
+
+def _finds_objects_alone(content: Mapping[str, Any]) -> bool:
+    objects: list[categories.Row] = content.get("objects") or []
+    return not content.get("parts") and any(f"{DETECTED}AP_filtered" in row for row in objects)

@@ -17,6 +17,7 @@ from pipeline.report.reading.evaluations import read_evaluation
 from pipeline.report.reading.facts import label_facts, stage_facts
 from pipeline.report.reading.segmenter import category_tables, segmenter_rows
 from pipeline.report.robustness_tables import result_table
+from pipeline.runs.metrics import Metrics
 from tests.pipeline.report.report_runs import write_events, write_runs
 
 AUTOATTACK = "AutoAttack l∞ 4/255"
@@ -194,3 +195,18 @@ def test_curves_of_one_quantity_share_axes(runs: Path) -> None:
 
 def test_no_events_no_curves(tmp_path: Path) -> None:
     assert read_curves(tmp_path) == {}
+
+
+def test_page_shows_object_segmentation_where_a_run_detects_objects(tmp_path: Path) -> None:
+    parts = {"object_AP": 0.3125, "object_AP50": 0.5, "segm_AP": 0.25}
+    Metrics(parts).write(tmp_path / "stage1_segmenter")
+    page = Page(build_report(tmp_path))
+    assert "Object segmentation" not in page.text
+    alone = {"detected_object_AP": 0.4375, "detected_object_APs": -1.0}
+    Metrics(alone).write(tmp_path / "stage1_objects")
+    page = Page(build_report(tmp_path))
+    for words in ("Object segmentation", "31.2", "50.0", "43.8", "finds no parts"):
+        assert words in page.text
+    table = (tmp_path / "report" / "tables" / "objects.csv").read_text()
+    assert "stage1_objects" in table
+    assert "stage1_segmenter" in table

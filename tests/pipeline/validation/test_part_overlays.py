@@ -173,6 +173,14 @@ def test_odd_batches_do_not_stop_validation(
     assert validate(module, OneImageData(vocabulary, batch), tmp_path) == []
 
 
+def test_a_segmenter_of_objects_alone_is_passed_over(
+    vocabulary: PartVocabulary, parts: ImageParts, tmp_path: Path
+) -> None:
+    module = Segmenter(lambda: pytest.fail("it has no parts to predict"))
+    module.finds_parts = False
+    assert validate(module, OneImageData(vocabulary, detection_batch(parts)), tmp_path) == []
+
+
 def test_image_without_parts_is_drawn_plain(vocabulary: PartVocabulary, tmp_path: Path) -> None:
     nothing = {
         "labels": torch.zeros(0, dtype=torch.int64),
