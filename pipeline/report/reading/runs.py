@@ -7,6 +7,8 @@ from typing import Any
 
 from datamodules.files.errors import MissingInputError
 from pipeline.evaluation.summaries import AlignmentRow, DetectionResults
+from pipeline.few_shot.comparison import AGAINST
+from pipeline.few_shot.summary import FewShotComparison, FewShotSummary
 from pipeline.report.reading.evaluations import (
     Evaluation,
     evaluation_folders,
@@ -29,6 +31,8 @@ class Runs:
         evaluations: Evaluated models.
         alignment: Models beside people, by name.
         detectors: Results of downstream detectors by name of their run folder.
+        few_shot: Few-shot accuracies by name of their run folder.
+        few_shot_differences: Models that were compared on the same episodes.
         labels: Counts of the pseudo labels, None without any.
         missing: Stages that have not run, one line each.
         not_evaluated: Models that were not evaluated, one line each.
@@ -42,6 +46,8 @@ class Runs:
     evaluations: list[Evaluation]
     alignment: dict[str, AlignmentRow]
     detectors: dict[str, DetectionResults]
+    few_shot: dict[str, FewShotSummary]
+    few_shot_differences: list[FewShotComparison]
     labels: LabelFacts | None
     missing: list[str]
     not_evaluated: list[str]
@@ -99,6 +105,8 @@ def read_runs(folder: Path, models: Sequence[str] = ()) -> Runs:
         data_arguments(run).get("score_threshold") for run in sorted(folder.glob("stage3_*"))
     )
     summaries = sorted(folder.glob(f"*/test/{DetectionResults.file}"))
+    few_shot = sorted(folder.glob(f"few_shot/*/{FewShotSummary.file}"))
+    compared = sorted(folder.glob(f"few_shot/*/{AGAINST}/*/{FewShotComparison.file}"))
     return Runs(
         folder,
         stages,
@@ -106,6 +114,8 @@ def read_runs(folder: Path, models: Sequence[str] = ()) -> Runs:
         evaluations,
         read_alignment(folder, evaluations),
         {path.parent.parent.name: DetectionResults.read(path.parent) for path in summaries},
+        {path.parent.name: FewShotSummary.read(path.parent) for path in few_shot},
+        [FewShotComparison.read(path.parent) for path in compared],
         label_facts(folder / LABELS.name),
         missing,
         not_evaluated,
