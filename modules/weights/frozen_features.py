@@ -38,7 +38,7 @@ class FrozenFeatures(nn.Module):
         self.network: Any = network
         self.layer = layer
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Features `(B, C)` of images `(B, 3, H, W)` in [0, 1].
 
