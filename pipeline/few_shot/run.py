@@ -84,7 +84,7 @@ def few_shot(
         "margin": extraction.margin if images.boxes is not None else None,
         "boxes": images.boxes_hash,
     }
-    _claim(out, made_from, images, rules, probe)
+    origin = _origin(out, made_from, images, rules, probe)
     summary = FewShotSummary.find(out)
     if summary is not None and summary.drawn.episodes > rules.episodes:
         raise UserError(
@@ -95,6 +95,7 @@ def few_shot(
         keys = sorted(set().union(*(episode.keys for episode in episodes)))
         store = FeatureStore(features or out / "features", images.views)
         _extract(opened, images, keys, store, made_from, squares, extraction)
+        write_json(out / SETTINGS, origin)
         _score(store, keys, episodes, rules, probe, out)
         facts = _facts(model, images, rules, sha256)
         summary = FewShotSummary(str(model), opened.what, probe.normalise, facts, _rows(out))
@@ -107,14 +108,14 @@ def few_shot(
     return summary
 
 
-def _claim(
+def _origin(
     out: Path,
     made_from: dict[str, Any],
     images: FewShotImages,
     rules: EpisodeRules,
     probe: ProbeSettings,
-) -> None:
-    """Writes down what the results of a run folder come from; refuses another origin."""
+) -> dict[str, Any]:
+    """What the results of a run folder come from; refused where it holds those of another."""
     drawn = {name: value for name, value in asdict(rules).items() if name != "episodes"}
     every = {name: list(keys) for name, keys in images.by_class.items()}
     origin = made_from | {
@@ -123,7 +124,7 @@ def _claim(
         "images": episodes_hash([Episode(tuple(every), tuple(images.by_class.values()), ())]),
     }
     outputs = [out / name for name in (EPISODES, FewShotSummary.file) if (out / name).exists()]
-    write_json(out / SETTINGS, refuse_mixing(out / SETTINGS, origin, OTHER_NAME, outputs))
+    return refuse_mixing(out / SETTINGS, origin, OTHER_NAME, outputs)
 
 
 def _extract(
@@ -135,8 +136,11 @@ def _extract(
     squares: ImageFormat,
     settings: ExtractionSettings,
 ) -> None:
-    record = store.folder / SETTINGS
-    write_json(record, refuse_mixing(record, made_from, OTHER_NAME, store.shards))
+    record, shards = store.folder / SETTINGS, store.shards
+    # without features there is nothing to mix
+    write_json(
+        record, refuse_mixing(record, made_from, OTHER_NAME, shards) if shards else made_from
+    )
     missing = store.missing(keys)
     if not missing:
         return

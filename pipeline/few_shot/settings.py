@@ -55,6 +55,8 @@ class ExtractionSettings:
     def __post_init__(self) -> None:
         if self.image_size is not None and self.image_size < 1:
             raise UserError(f"image_size is {self.image_size}: give 1 pixel or more")
+        if not 0 <= self.margin < float("inf"):
+            raise UserError(f"margin is {self.margin}: it is a share of the box, 0 or more")
         if self.batch_size < 1 or (self.workers or 0) < 0:
             raise UserError(
                 f"batch_size={self.batch_size} must be 1 or more, workers={self.workers} 0 or more"

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.few_shot.episode_scores import LINEAR_PROBE, NEAREST_MEAN, Setting
 from pipeline.few_shot.summary import FewShotComparison, FewShotRow, FewShotSummary
-from pipeline.few_shot.table import known_classes
 from pipeline.report.cells import Cell, Column, Row, Table
 
 COMMAND = "make few-shot MODEL=FOLDER PINPP_VAL=FOLDER"
@@ -74,8 +73,11 @@ def _cell(row: FewShotRow | None) -> Cell:
 
 def _detail(one: FewShotSummary) -> str:
     drawn = one.drawn
-    length = "length 1" if one.normalised else "as they are"
+    known = "trained on how many of them is not recorded"
+    if drawn.trained_classes is not None:
+        known = f"trained on {drawn.trained_classes} of them"
+    length = "at length 1" if one.normalised else "as they are"
     return (
-        f"{drawn.way}-way, {drawn.queries} queries, {drawn.episodes} episodes of {drawn.images} "
-        f"images; features: {one.features}, {length}; {known_classes(one)}"
+        f"{drawn.way}-way, {drawn.queries} queries, {drawn.episodes} episodes; features: "
+        f"{one.features}, {length}; {drawn.classes} classes, {known}"
     )

@@ -105,8 +105,6 @@ def read_runs(folder: Path, models: Sequence[str] = ()) -> Runs:
         data_arguments(run).get("score_threshold") for run in sorted(folder.glob("stage3_*"))
     )
     summaries = sorted(folder.glob(f"*/test/{DetectionResults.file}"))
-    few_shot = sorted(folder.glob(f"few_shot/*/{FewShotSummary.file}"))
-    compared = sorted(folder.glob(f"few_shot/*/{AGAINST}/*/{FewShotComparison.file}"))
     return Runs(
         folder,
         stages,
@@ -114,8 +112,7 @@ def read_runs(folder: Path, models: Sequence[str] = ()) -> Runs:
         evaluations,
         read_alignment(folder, evaluations),
         {path.parent.parent.name: DetectionResults.read(path.parent) for path in summaries},
-        {path.parent.name: FewShotSummary.read(path.parent) for path in few_shot},
-        [FewShotComparison.read(path.parent) for path in compared],
+        *_few_shot(folder, models),
         label_facts(folder / LABELS.name),
         missing,
         not_evaluated,
@@ -128,6 +125,22 @@ def data_arguments(run: Path) -> Mapping[str, Any]:
     """Arguments of the data that a stage was run with; empty where unknown."""
     manifest = Manifest.find(run)
     return manifest.data_arguments if manifest else {}
+
+
+def _few_shot(
+    runs: Path, models: Sequence[str]
+) -> tuple[dict[str, FewShotSummary], list[FewShotComparison]]:
+    """Few-shot accuracies and differences, of the named models or all of them."""
+    summaries = {
+        path.parent.name: FewShotSummary.read(path.parent)
+        for path in sorted(runs.glob(f"few_shot/*/{FewShotSummary.file}"))
+    }
+    compared = sorted(runs.glob(f"few_shot/*/{AGAINST}/*/{FewShotComparison.file}"))
+    differences = [FewShotComparison.read(path.parent) for path in compared]
+    if not models:
+        return summaries, differences
+    wanted = {name: one for name, one in summaries.items() if name in models}
+    return wanted, [one for one in differences if {one.model, one.against} <= set(models)]
 
 
 def _stages(runs: Path, models: Sequence[str]) -> list[Path]:

@@ -85,7 +85,7 @@ def test_wrong_lists_are_refused(text: str, message: str, tmp_path: Path) -> Non
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_class_list(path, ("a", "b"))
-    with pytest.raises(FileNotFoundError, match="list of classes .*gone does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"list of classes .*gone does not exist"):
         read_class_list(tmp_path / "gone", ("a",))
 
 

@@ -321,3 +321,17 @@ def test_damaged_features_are_named(
     assert scores(copy) == scores(run)
     with pytest.raises(UserError, match="has no features of x"):
         FeatureStore(copy / "features", ["image", "box"]).read(["x"])
+
+
+def test_settings_may_change_until_there_are_results(
+    models: tuple[Path, Path], shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureStore, "add", stop)
+        assert measure(models[0], shapes_root, tmp_path / "run") == 1
+    assert measure(models[1], shapes_root, tmp_path / "run", "--seed=8", "--margin=0.1") == 0
+    record = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert (record["drawn"]["seed"], record["margin"]) == (8, 0.1)
