@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from datamodules.evaluation.few_shot_episodes import Episode
@@ -47,7 +49,7 @@ def score_episodes(
     normalise: bool,
     probe_strength: float,
 ) -> Iterator[pa.Table]:
-    """Scores all episodes; a table of `SCORE_SCHEMA` for each of the settings.
+    """Scores all episodes, with a bar; a table of `SCORE_SCHEMA` for each of the settings.
 
     Args:
         features: `(N, C)` by view.
@@ -65,6 +67,7 @@ def score_episodes(
         LINEAR_PROBE: lambda support, queries: linear_probe(support, queries, probe_strength),
     }
     place = {key: number for number, key in enumerate(keys)}
+    console = Console(stderr=True)
     for view, plain in features.items():
         vectors = torch.from_numpy(plain).double()  # exact, so ties and minima are the features'
         if normalise:
@@ -72,7 +75,8 @@ def score_episodes(
         for number in shots:
             for name, classify in classifiers.items():
                 setting = Setting(view, number, name)
-                right = [_right(episode, number, vectors, place, classify) for episode in episodes]
+                bar = track(episodes, str(setting), console=console)
+                right = [_right(episode, number, vectors, place, classify) for episode in bar]
                 yield _table(setting, right, [sum(map(len, one.queries)) for one in episodes])
 
 
