@@ -59,6 +59,24 @@ class FrozenFeatures(nn.Module):
             )
         return features
 
+    def require_size(self, size: int) -> None:
+        """Tries one black image, as some networks take but one size.
+
+        Args:
+            size: side of the square in pixels.
+
+        Raises:
+            UserError: if the network takes no such image, or its features are not finite.
+        """
+        try:
+            self(torch.zeros(1, 3, size, size))
+        except (AssertionError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"the network takes no images of {size} pixels ({reason}): give another "
+                "--image_size, or leave it out"
+            ) from None
+
 
 class OpenedFeatures(NamedTuple):
     """A network that gives features.

@@ -144,6 +144,7 @@ def _extract(
     missing = store.missing(keys)
     if not missing:
         return
+    opened.network.require_size(squares.size)
     data = FewShotViews(
         images,
         missing,

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
@@ -96,3 +97,12 @@ def test_features_must_be_finite() -> None:
     network = FrozenFeatures(Normalise((0.5,) * 3, (0.5,) * 3), Broken())
     with pytest.raises(UserError, match="features that are not finite"):
         network(IMAGES)
+
+
+def test_a_network_of_one_size_takes_no_other() -> None:
+    transformer = timm.create_model("test_vit", num_classes=3)
+    network = FrozenFeatures(Normalise((0.5,) * 3, (0.5,) * 3), transformer.eval())
+    size = transformer.default_cfg["input_size"][1]
+    network.require_size(size)
+    with pytest.raises(UserError, match=r"takes no images of 30 pixels .*--image_size"):
+        network.require_size(30)
