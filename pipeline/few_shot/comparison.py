@@ -71,14 +71,17 @@ def compare_runs(run: Path, against: Path) -> FewShotComparison:
         MissingInputError: if one holds no results.
         UserError: if the episodes differ, or no setting is in both.
     """
-    require_same_episodes(against, FewShotSummary.read(run).drawn.sha256)
+    drawn = FewShotSummary.read(run).drawn
+    require_same_episodes(against, drawn.sha256)
     ours, theirs = read_scores(run), read_scores(against)
     shared = [setting for setting in settings_of(ours) if setting in settings_of(theirs)]
     if not shared:
         raise UserError(f"{run} and {against} have no view and number of shots in common")
     rows = []
     for setting in shared:
-        differences = accuracies(ours, setting) - accuracies(theirs, setting)
+        # one may have been stopped while it added episodes, which come after those of the summary
+        first, second = (accuracies(one, setting)[: drawn.episodes] for one in (ours, theirs))
+        differences = first - second
         mean, interval = mean_interval(differences)
         rows.append(FewShotRow(*setting, mean, list(interval), len(differences)))
     return FewShotComparison(run.resolve().name, against.resolve().name, rows)

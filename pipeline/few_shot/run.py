@@ -124,7 +124,7 @@ def _origin(
         "images": episodes_hash([Episode(tuple(every), tuple(images.by_class.values()), ())]),
     }
     outputs = [out / name for name in (EPISODES, FewShotSummary.file) if (out / name).exists()]
-    return refuse_mixing(out / SETTINGS, origin, OTHER_NAME, outputs)
+    return refuse_mixing(out / SETTINGS, origin, OTHER_NAME, outputs) if outputs else origin
 
 
 def _extract(

@@ -21,6 +21,7 @@ from datamodules.images.image_files import read_image
 from modules.weights.frozen_features import open_features
 from pipeline.__main__ import main as command
 from pipeline.few_shot import extraction
+from pipeline.few_shot.comparison import compare_runs
 from pipeline.few_shot.feature_store import FeatureStore
 from pipeline.few_shot.summary import FewShotComparison, FewShotSummary
 from tests.modules.tiny_classifier import export_tiny_classifier
@@ -189,6 +190,11 @@ def test_two_models_are_paired_by_episode(
         assert row.accuracy == pytest.approx(np.mean(ours[place]) - np.mean(theirs[place]))
         assert list(row.ci95) == pytest.approx([interval.low, interval.high])
     assert FewShotSummary.read(other).drawn.sha256 == FewShotSummary.read(run).drawn.sha256
+    # as if stopped between new episodes and their summary
+    summary = (other / "summary.json").read_text()
+    assert measure(models[1], shapes_root, other, "--episodes=15") == 0
+    (other / "summary.json").write_text(summary)
+    assert compare_runs(other, run) == comparison
 
 
 def test_other_episodes_are_not_compared(
