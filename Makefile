@@ -29,7 +29,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 .NOTPARALLEL:
 .PHONY: help setup demo demo-photographs test lint check-data sort-val data-statistics import-parts stage1-segmenter \
   stage2-pseudolabels label-report score-segmenter export-labels import-labels stage3-mpm export-model evaluate \
-  generalisation compare human-alignment \
+  generalisation compare few-shot human-alignment \
   downstream-detection report deploy browse tiny-imagenet resize-images estimate study clean
 
 help:
@@ -54,6 +54,7 @@ help:
 	@echo "make evaluate             attacks, then generalisation  -> RUNS/evaluate/MODEL"
 	@echo "make generalisation       corruptions, shifts, biases   -> RUNS/evaluate/MODEL/generalisation"
 	@echo "make compare              two evaluations side by side, A= B="
+	@echo "make few-shot             5-way, 1 and 5 shots, on frozen features -> RUNS/few_shot/MODEL"
 	@echo "make human-alignment      beside people's decisions, HUMANS= -> RUNS/human_alignment"
 	@echo "make downstream-detection Faster R-CNN on COCO= from MODEL= -> RUNS/downstream_detection"
 	@echo "make report               one HTML page                 -> RUNS/report/index.html"
@@ -77,6 +78,7 @@ help:
 	@echo "DATA=      a folder with imagenet/ and pinpp/; of make study also part_shapes"
 	@echo "OBJECTS=   of make import-parts: crop or largest   GROUPING= coarse parts: sitawarin or a file"
 	@echo "COCO=      folder with train2017/, val2017/, annotations/; MODEL= (empty) starts at random"
+	@echo "CLASSES=   of make few-shot: list of class folders to keep to, one a line"
 	@echo "SUBSET=    of make evaluate: pin11, pin125 or a name in the JSON file SUBSETS="
 	@echo "NAME=      run folder below RUNS           MODEL=  run folder, timm folder, file, timm name"
 	@echo "ARGS=      overrides, such as ARGS='--trainer.max_epochs=2'"
@@ -196,6 +198,13 @@ generalisation: $(READY)
 compare: $(READY)
 	$(call need,A B)
 	$(RUN) compare --a $(call q,$(A)) --b $(call q,$(B)) $(ARGS)
+
+few-shot: $(READY)
+	$(call need,IMAGENET)
+	$(RUN) few_shot --model $(call q,$(MODEL)) --imagenet $(call q,$(IMAGENET)) \
+	  $(if $(PINPP),--pinpp $(call q,$(PINPP))) $(if $(PINPP_VAL),--pinpp_val $(call q,$(PINPP_VAL))) \
+	  $(if $(CLASSES),--classes $(call q,$(CLASSES))) \
+	  --out $(call q,$(RUNS)/few_shot/$(or $(NAME),$(base))) $(ARGS)
 
 human-alignment: $(READY)
 	$(call need,HUMANS)

@@ -96,6 +96,11 @@ GROUPS = {
         "compare": Command(
             "pipeline.evaluation.compare_outcomes:main", "two evaluations side by side"
         ),
+        "few_shot": Command(
+            "pipeline.few_shot.program:main",
+            "few-shot classification on frozen features",
+            stopped=GOES_ON,
+        ),
         "human_alignment": Command(
             "pipeline.evaluation.human_alignment:main", "models beside people's decisions"
         ),

@@ -19,7 +19,7 @@ FLOORS = {
         {""},
     ),
     "modules": (
-        {"losses", "metrics", "optimisation", "state_dicts"},
+        {"losses", "metrics", "optimisation", "probes", "state_dicts"},
         {"attacks", "networks"},
         {"weights"},
         {""},
@@ -27,7 +27,7 @@ FLOORS = {
     "pipeline": (
         {"runs", "drawing", "published"},
         {"labelling", "validation", "evaluation", "annotations", "export", "label_report"},
-        {"scoring"},
+        {"scoring", "few_shot"},
         {"report", "browse", "study", ""},
         {"estimate"},
     ),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -11,7 +12,12 @@ from datamodules.images.orientation import turned_reason
 
 
 def read_annotated(path: Path, height: int, width: int) -> Tensor:
-    """Decodes an image, uint8 `(3, height, width)`.
+    """Decodes an image, uint8 `(3, height, width)`; see `open_annotated`."""
+    return pil_to_tensor(open_annotated(path, height, width))
+
+
+def open_annotated(path: Path, height: int, width: int) -> Image.Image:
+    """Decodes an image to 8-bit RGB.
 
     Args:
         path: image file.
@@ -30,4 +36,4 @@ def read_annotated(path: Path, height: int, width: int) -> Tensor:
             f"{path} is {picture.width}x{picture.height}, its annotation says "
             f"{width}x{height} (width x height): {reason or 'correct one of them'}"
         )
-    return pil_to_tensor(picture)
+    return picture

@@ -1,8 +1,9 @@
-"""Differences of two proportions: their 95 % intervals and McNemar's exact test."""
+"""Differences of two proportions and means: their 95 % intervals and McNemar's exact test."""
 
 import math
 
-from scipy.stats import binomtest
+import numpy as np
+from scipy.stats import binomtest, t
 
 from datamodules.evaluation.attack_units import wilson_interval
 
@@ -51,6 +52,18 @@ def mcnemar(only_first: int, only_second: int) -> float:
     """Two-sided p-value of McNemar's exact test, in [0, 1]; 1 without discordant pairs."""
     trials = only_first + only_second
     return float(binomtest(only_first, trials).pvalue) if trials else 1.0
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Mean of independent values with its 95 % interval (Student's t); of pairs, give differences.
+
+    Args:
+        values: `(N,)`, N at least 2.
+    """
+    mean = float(values.mean())
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    reach = float(t.ppf(0.975, len(values) - 1)) * error
+    return mean, (mean - reach, mean + reach)
 
 
 def _hybrid(

@@ -17,6 +17,7 @@ from pipeline.report.cells import Table
 from pipeline.report.certified_table import certified_table
 from pipeline.report.curves import draw_curves
 from pipeline.report.exports import download_links, write_tables
+from pipeline.report.few_shot_tables import few_shot_differences, few_shot_table
 from pipeline.report.not_run import fold, other_entries, stage_entries
 from pipeline.report.pictures import Samples, example_gallery, mask_gallery, read_samples
 from pipeline.report.reading.comparisons import Comparison, find_comparison
@@ -63,6 +64,8 @@ def _tables(runs: Runs) -> dict[str, Any]:
         "subsets": general.subset_tables(evaluations),
         "humans": general.human_table(evaluations, runs.alignment),
         "detection": general.detection_table(runs.detectors),
+        "few_shot": few_shot_table(runs.few_shot),
+        "few_shot_differences": few_shot_differences(runs.few_shot_differences),
         "segmenter": segmenter_table(runs.segmenter_metrics, runs.measured_on_val),
         "objects": object_table(runs.all_segmenter_metrics),
         "categories": category_results(runs.segmenter),

@@ -7,6 +7,8 @@ from typing import Any
 
 from datamodules.files.errors import MissingInputError
 from pipeline.evaluation.summaries import AlignmentRow, DetectionResults
+from pipeline.few_shot.comparison import AGAINST
+from pipeline.few_shot.summary import FewShotComparison, FewShotSummary
 from pipeline.report.reading.evaluations import (
     Evaluation,
     evaluation_folders,
@@ -29,6 +31,8 @@ class Runs:
         evaluations: Evaluated models.
         alignment: Models beside people, by name.
         detectors: Results of downstream detectors by name of their run folder.
+        few_shot: Few-shot accuracies by name of their run folder.
+        few_shot_differences: Models that were compared on the same episodes.
         labels: Counts of the pseudo labels, None without any.
         missing: Stages that have not run, one line each.
         not_evaluated: Models that were not evaluated, one line each.
@@ -42,6 +46,8 @@ class Runs:
     evaluations: list[Evaluation]
     alignment: dict[str, AlignmentRow]
     detectors: dict[str, DetectionResults]
+    few_shot: dict[str, FewShotSummary]
+    few_shot_differences: list[FewShotComparison]
     labels: LabelFacts | None
     missing: list[str]
     not_evaluated: list[str]
@@ -112,6 +118,7 @@ def read_runs(folder: Path, models: Sequence[str] = ()) -> Runs:
         evaluations,
         read_alignment(folder, evaluations),
         {path.parent.parent.name: DetectionResults.read(path.parent) for path in summaries},
+        *_few_shot(folder, models),
         label_facts(folder / LABELS.name),
         missing,
         not_evaluated,
@@ -124,6 +131,22 @@ def data_arguments(run: Path) -> Mapping[str, Any]:
     """Arguments of the data that a stage was run with; empty where unknown."""
     manifest = Manifest.find(run)
     return manifest.data_arguments if manifest else {}
+
+
+def _few_shot(
+    runs: Path, models: Sequence[str]
+) -> tuple[dict[str, FewShotSummary], list[FewShotComparison]]:
+    """Few-shot accuracies and differences, of the named models or all of them."""
+    summaries = {
+        path.parent.name: FewShotSummary.read(path.parent)
+        for path in sorted(runs.glob(f"few_shot/*/{FewShotSummary.file}"))
+    }
+    compared = sorted(runs.glob(f"few_shot/*/{AGAINST}/*/{FewShotComparison.file}"))
+    differences = [FewShotComparison.read(path.parent) for path in compared]
+    if not models:
+        return summaries, differences
+    wanted = {name: one for name, one in summaries.items() if name in models}
+    return wanted, [one for one in differences if {one.model, one.against} <= set(models)]
 
 
 def _stages(runs: Path, models: Sequence[str]) -> list[Path]:

@@ -30,6 +30,12 @@ from pipeline.evaluation.summaries import (
     SetRow,
     ThreatRow,
 )
+from pipeline.few_shot.summary import (
+    EpisodeFacts,
+    FewShotComparison,
+    FewShotRow,
+    FewShotSummary,
+)
 from pipeline.labelling.quality import LabelQuality
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.metrics import Metrics
@@ -167,6 +173,20 @@ def write_alignment(folder: Path) -> None:
     HumanAlignment([], [], rows).write(folder)
 
 
+def write_few_shot(folder: Path) -> None:
+    """Two models, the second without boxes, and their difference."""
+    rows = [
+        FewShotRow("image", 1, "nearest_mean", 0.6125, [0.6, 0.625], 600),
+        FewShotRow("box", 5, "linear_probe", 0.7375, [0.725, 0.75], 600),
+    ]
+    for name, known, kept in (("stage3_mpm", 3, rows), ("stage3_vanilla", None, rows[:1])):
+        facts = EpisodeFacts(5, 15, 600, 0, "f" * 64, 20, 1000, known)
+        FewShotSummary(f"runs/{name}", "its own", True, facts, kept).write(folder / name)
+    difference = FewShotRow("image", 1, "nearest_mean", -0.0312, [-0.05, -0.0125], 600)
+    comparison = FewShotComparison("stage3_mpm", "stage3_vanilla", [difference])
+    comparison.write(folder / "stage3_mpm" / "against" / "stage3_vanilla")
+
+
 def write_runs(folder: Path, shapes_root: Path) -> Path:
     """Runs of all stages, two evaluated models and one detector; returns the folder."""
     vocabulary = PartVocabulary.from_pinpp(shapes_root / "pinpp", shapes_root / "imagenet")
@@ -190,4 +210,5 @@ def write_runs(folder: Path, shapes_root: Path) -> Path:
     figures, unmeasured = BoxPrecision(0.1234, 0.25), BoxPrecision(-1.0, -1.0)
     precisions = {"clean": figures, "A_cls": figures, "A_reg": unmeasured}
     DetectionResults(precisions, 8).write(folder / "downstream_detection" / "test")
+    write_few_shot(folder / "few_shot")
     return folder
