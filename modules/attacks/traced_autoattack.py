@@ -116,10 +116,11 @@ class TracedAutoAttack(pyautoattack.AutoAttack):
         self, perturb: Callable[[Tensor, Tensor], Tensor], images: Tensor, labels: Tensor
     ) -> Tensor:
         self._calls += 1
-        found = self._kept and self._kept.find(self._calls - 1, images, labels)
-        if found is not None:
-            return found
-        self._new = images.clone(), labels
+        if self._kept is not None:
+            found = self._kept.find(self._calls - 1, images, labels)
+            if found is not None:
+                return found
+            self._new = images.clone(), labels
         return perturb(images, labels)
 
     def _broken_by(self, labels: Tensor, size: int) -> list[str]:
