@@ -81,7 +81,7 @@ GROUPS = {
         ),
         "label_quality": Command("pipeline.labelling.quality:main", "mean IoU of pseudo labels"),
         "score_segmenter": Command(
-            "pipeline.scoring.score_segmenter:main",
+            "pipeline.scoring.score_segmenter:score_segmenter",
             "any segmenter's results against people's masks",
         ),
         "export_labels": Command(

@@ -24,6 +24,7 @@ from pipeline.report.reading.comparisons import Comparison, find_comparison
 from pipeline.report.reading.curves import read_curves
 from pipeline.report.reading.evaluations import Evaluation, alignment_plots
 from pipeline.report.reading.runs import Runs, data_arguments, read_runs
+from pipeline.report.scored_segmenters import scored_table
 from pipeline.report.segmenter import category_results, object_table, segmenter_table
 from pipeline.report.strip import TITLES, Strip, draw_strip
 from pipeline.report.strip_images import strip_images
@@ -68,6 +69,7 @@ def _tables(runs: Runs) -> dict[str, Any]:
         "few_shot_differences": few_shot_differences(runs.few_shot_differences),
         "segmenter": segmenter_table(runs.segmenter_metrics, runs.measured_on_val),
         "objects": object_table(runs.all_segmenter_metrics),
+        "scored": scored_table(runs.scored_segmenters),
         "categories": category_results(runs.segmenter),
     }
 

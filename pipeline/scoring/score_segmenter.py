@@ -25,7 +25,18 @@ def score_segmenter(
     ignore_categories: bool = False,
     min_score: float = 0.0,
 ) -> SegmenterScores:
-    """Writes `metrics.json` and `per_category.json`; see `main` for the arguments.
+    """Scores any segmenter's results, in COCO's result format, on human part annotations.
+
+    Args:
+        results: JSON file, or a folder with one per object.
+        imagenet: folder with train/, which numbers the objects.
+        out: folder to write metrics.json and per_category.json into.
+        pinpp: annotations that define the parts; their held-out tenth is scored without truth.
+        truth: folder with json/, scored whole.
+        split: split file of pinpp, val is scored.
+        images: COCO file (or folder with json/) that numbers images and categories of the results.
+        ignore_categories: score masks alone, whatever their categories are.
+        min_score: leave weaker masks out of composites; AP and best overlap count all.
 
     Raises:
         MissingInputError: if a file or folder is missing.
@@ -68,49 +79,5 @@ def score_segmenter(
         print(f"{empty} of the images have no result: they count as without detections")
     if found.left_out:
         print(f"{found.left_out} results are of images that are not annotated: left out")
+    print(out / FILE)
     return scores
-
-
-def main(
-    results: Path,
-    imagenet: Path,
-    out: Path,
-    pinpp: Path | None = None,
-    truth: Path | None = None,
-    split: Path | None = None,
-    images: Path | None = None,
-    ignore_categories: bool = False,
-    min_score: float = 0.0,
-) -> Path:
-    """Scores any segmenter's results, in COCO's result format, on human part annotations.
-
-    Args:
-        results: JSON file, or a folder with one per object.
-        imagenet: folder with train/, which numbers the objects.
-        out: folder to write metrics.json and per_category.json into.
-        pinpp: annotations that define the parts; their held-out tenth is scored without truth.
-        truth: folder with json/, scored whole.
-        split: split file of pinpp, val is scored.
-        images: COCO file (or folder with json/) that numbers images and categories of the results.
-        ignore_categories: score masks alone, whatever their categories are.
-        min_score: leave weaker masks out of composites; AP and best overlap count all.
-
-    Returns:
-        The metrics.
-
-    Raises:
-        MissingInputError: if a file or folder is missing.
-        UserError: if results and annotations do not fit each other, or `out` holds scores.
-    """
-    score_segmenter(
-        results,
-        imagenet,
-        out,
-        pinpp=pinpp,
-        truth=truth,
-        split=split,
-        images=images,
-        ignore_categories=ignore_categories,
-        min_score=min_score,
-    )
-    return out / FILE

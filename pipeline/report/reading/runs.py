@@ -17,7 +17,10 @@ from pipeline.report.reading.evaluations import (
 )
 from pipeline.report.reading.facts import LabelFacts, StageFacts, label_facts, stage_facts
 from pipeline.runs.manifest import Manifest
+from pipeline.runs.metrics import FILE, Metrics
 from pipeline.runs.stages import LABELS, MPM, SEGMENTER
+
+SCORES = "segmenter_scores"  # folder of what make score-segmenter writes
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Runs:
         detectors: Results of downstream detectors by name of their run folder.
         few_shot: Few-shot accuracies by name of their run folder.
         few_shot_differences: Models that were compared on the same episodes.
+        scored_segmenters: Figures of any segmenter's results by name of their folder.
         labels: Counts of the pseudo labels, None without any.
         missing: Stages that have not run, one line each.
         not_evaluated: Models that were not evaluated, one line each.
@@ -48,6 +52,7 @@ class Runs:
     detectors: dict[str, DetectionResults]
     few_shot: dict[str, FewShotSummary]
     few_shot_differences: list[FewShotComparison]
+    scored_segmenters: dict[str, dict[str, float]]
     labels: LabelFacts | None
     missing: list[str]
     not_evaluated: list[str]
@@ -119,12 +124,21 @@ def read_runs(folder: Path, models: Sequence[str] = ()) -> Runs:
         read_alignment(folder, evaluations),
         {path.parent.parent.name: DetectionResults.read(path.parent) for path in summaries},
         *_few_shot(folder, models),
+        _scored(folder / SCORES),
         label_facts(folder / LABELS.name),
         missing,
         not_evaluated,
         data_arguments(folder / SEGMENTER.name),
         float(next((value for value in thresholds if value is not None), 0.0)),
     )
+
+
+def _scored(folder: Path) -> dict[str, dict[str, float]]:
+    """What `make score-segmenter` measured, by name."""
+    found = {
+        file.parent.name: Metrics.find(file.parent) for file in sorted(folder.glob(f"*/{FILE}"))
+    }
+    return {name: one.values for name, one in found.items() if one is not None}
 
 
 def data_arguments(run: Path) -> Mapping[str, Any]:
