@@ -222,9 +222,8 @@ downstream-detection: $(READY)
 	  --trainer.default_root_dir=$(call q,$(RUNS)/$(or $(NAME),downstream_detection)/test) $(ARGS)
 
 report: $(READY)
-	$(call need,IMAGENET PINPP)
-	$(RUN) report --runs $(call q,$(RUNS)) --imagenet $(call q,$(IMAGENET)) --pinpp $(call q,$(PINPP)) \
-	  $(if $(PINPP_VAL),--pinpp_val $(call q,$(PINPP_VAL))) \
+	$(RUN) report --runs $(call q,$(RUNS)) $(if $(IMAGENET),--imagenet $(call q,$(IMAGENET))) \
+	  $(if $(PINPP),--pinpp $(call q,$(PINPP))) $(if $(PINPP_VAL),--pinpp_val $(call q,$(PINPP_VAL))) \
 	  $(if $(filter command line,$(origin MODEL)),--models+ $(call q,$(MODEL))) $(ARGS)
 
 deploy: $(READY)
