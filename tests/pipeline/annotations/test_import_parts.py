@@ -14,6 +14,7 @@ from datamodules.masks.part_labels import ImageParts, decode_masks
 from pipeline.annotations.check_data import check_data
 from pipeline.annotations.import_parts import main, panoptic_parts, pascal_part
 from pipeline.cli import main as run_stage
+from pipeline.report.build import build_report
 from tests.datamodules.annotations.part_sources import (
     SIDS,
     Truth,
@@ -389,3 +390,6 @@ def test_all_stages_run_on_an_import(
         run_stage(stage_args(stage, out, runs, *given))
         manifest = json.loads((runs / stage / "manifest.json").read_text())
         assert manifest["state"] == "complete"
+    run_stage(stage_args("evaluate", out, runs, name="evaluate/stage3_mpm"))
+    page = build_report(runs, imagenet=out / "imagenet", pinpp=out / "pinpp").read_text()
+    assert 'alt="Robust against clean accuracy' in page
