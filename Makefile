@@ -35,7 +35,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 help:
 	@echo "make demo                 the whole pipeline on rendered images, 10 to 12 minutes"
 	@echo "make demo-photographs     the same on DATA=, photographs with parts, from real weights"
-	@echo "make test                 the tests (ARGS='-m slow' for the slow ones)"
+	@echo "make test                 the tests in JOBS=2 processes (ARGS='-m slow' for the slow ones)"
 	@echo "make lint                 ruff and mypy"
 	@echo
 	@echo "make check-data           every problem in images and annotations (DECODE=1 decodes all images)"
@@ -101,8 +101,9 @@ demo-photographs: $(READY)
 	$(call need,DATA)
 	$(RUN) demo --runs $(call q,$(RUNS)/demo_photographs) --data $(call q,$(DATA)) $(ARGS)
 
+# Processes of one thread each; a file's tests share what they set up, so they stay together.
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -139,6 +139,7 @@ def test_evaluation_attacks_an_image(
 ) -> None:
     """All threats of the configuration, on an image each."""
     threats = yaml.safe_load(config.read_text())["model"]["init_args"]["threats"]
+    smoothed = [n for n, one in threats.items() if one["class_path"] == "RandomisedSmoothing"]
     args = stage_args("evaluate", shapes_root, runs, *ONE_PROCESS)
     args[3] = f"-c={config}"  # instead of the tiny threats of the tests
     cli = main(
@@ -148,12 +149,15 @@ def test_evaluation_attacks_an_image(
             "--data.init_args.image_size=32",
             "--data.init_args.resize=32",
             "--data.init_args.num_workers=0",
+            *(f"--model.init_args.threats.{name}.init_args.n=100" for name in smoothed),
             f"--trainer.default_root_dir={tmp_path / 'run'}",
         ]
     )
     assert cli is not None
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert [threat["n"] for threat in summary["threats"]] == [1] * len(threats)
+    images = {row["name"]: row["n"] for row in summary["threats"]}
+    images |= {row["name"]: row["images"] for row in summary["certified"]}
+    assert images == dict.fromkeys(threats, 1)
 
 
 @pytest.mark.parametrize("subset", ["pin11", "pin125"])
