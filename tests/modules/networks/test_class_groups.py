@@ -65,7 +65,9 @@ def test_values_and_gradients_are_those_of_the_best_class_of_each_group() -> Non
 
 
 @pytest.mark.parametrize(
-    "threat", [Clean(), PGD(0.1, 5, 0.03), APGD(0.05, steps=5), AutoAttack(0.05)], ids=repr
+    "threat",
+    [Clean(), PGD(0.1, 5, 0.03), APGD(0.05, steps=5), AutoAttack(0.05)],
+    ids=lambda threat: type(threat).__name__,
 )
 def test_attacks_act_on_the_groups(threat: Threat) -> None:
     network, pixels = Linear(), images(8) / 255
