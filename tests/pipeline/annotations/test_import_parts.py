@@ -13,8 +13,6 @@ from datamodules.files.errors import MissingInputError, UserError
 from datamodules.masks.part_labels import ImageParts, decode_masks
 from pipeline.annotations.check_data import check_data
 from pipeline.annotations.import_parts import main, panoptic_parts, pascal_part
-from pipeline.cli import main as run_stage
-from pipeline.report.build import build_report
 from tests.datamodules.annotations.part_sources import (
     SIDS,
     Truth,
@@ -24,8 +22,7 @@ from tests.datamodules.annotations.part_sources import (
     write_ids,
     write_mat,
 )
-from tests.pipeline.annotations.test_import_part_imagenet import coco_of
-from tests.pipeline.commands import run, stage_args
+from tests.pipeline.commands import run
 
 SMALL = ["--workers", "1", "--min_pixels", "20"]
 VEHICLE = ["windows", "wheels", "lights", "license plate", "chassis"]
@@ -363,33 +360,3 @@ def test_the_command_says_errors_in_one_line(tmp_path: Path) -> None:
         f"error: {tmp_path}/gtFinePanopticParts/train is not a folder: set SOURCE to the one "
         "above\n"
     )
-
-
-@pytest.mark.parametrize("annotation_format", ["pascal_part", "panoptic_parts", "part_imagenet"])
-def test_all_stages_run_on_an_import(
-    annotation_format: str,
-    voc: tuple[Path, dict[str, list[Truth]]],
-    cityscapes: tuple[Path, dict[str, np.ndarray]],
-    shapes_root: Path,
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "coco").mkdir()
-    coco_of(shapes_root, tmp_path / "coco" / "train.json")
-    source, options = {
-        "pascal_part": (voc[0], SMALL),
-        "panoptic_parts": (cityscapes[0], SMALL),
-        "part_imagenet": (tmp_path / "coco", ["--imagenet", str(shapes_root / "imagenet")]),
-    }[annotation_format]
-    out, runs = tmp_path / "out", tmp_path / "runs"
-    command = [annotation_format, "--source", str(source), "--out", str(out), *options]
-    main(["import_parts", *command])
-    val = out / "val_parts"
-    for stage in ("stage1_segmenter", "stage2_pseudolabels", "stage3_mpm"):
-        with_val = stage == "stage1_segmenter" and val.is_dir()
-        given = [f"--data.init_args.pinpp_val={val}"] if with_val else []
-        run_stage(stage_args(stage, out, runs, *given))
-        manifest = json.loads((runs / stage / "manifest.json").read_text())
-        assert manifest["state"] == "complete"
-    run_stage(stage_args("evaluate", out, runs, name="evaluate/stage3_mpm"))
-    page = build_report(runs, imagenet=out / "imagenet", pinpp=out / "pinpp").read_text()
-    assert 'alt="Robust against clean accuracy' in page
