@@ -146,7 +146,7 @@ class StudyCommands:
         data: the data set.
         folder: of this study.
         recipe: name of the configurations of the stages; `small` where a stage has none of it.
-        overlays: folder with one YAML a stage, such as `stage3_mpm.yaml`, over the recipe.
+        overlays: folders with one YAML a stage, such as `stage3_mpm.yaml`, over the recipe.
         filtered: run folder of the pseudo labels made with the category filter.
         unfiltered: run folder of those made without it.
         autoattack: images that AutoAttack measures; 0 leaves it out.
@@ -156,7 +156,7 @@ class StudyCommands:
     data: StudyData
     folder: Path
     recipe: str
-    overlays: Path | None
+    overlays: tuple[Path, ...]
     filtered: Path
     unfiltered: Path
     autoattack: int
@@ -238,8 +238,7 @@ class StudyCommands:
         configs: list[str | Path] = ["small"]
         if (stage.configs / f"{self.recipe}.yaml").is_file():
             configs = [self.recipe]
-        overlays = [folder for folder in (CONFIGS / "study", self.overlays) if folder is not None]
-        files = [folder / f"{stage.name}.yaml" for folder in overlays]
+        files = [folder / f"{stage.name}.yaml" for folder in (CONFIGS / "study", *self.overlays)]
         configs += [file for file in files if file.is_file()]
         inside = run.is_relative_to(self.folder)
         name = "_".join(run.relative_to(self.folder).parts) if inside else run.name

@@ -32,7 +32,7 @@ def main(
     rows: str | list[str] | None = None,
     labels: Path | None = None,
     unfiltered: Path | None = None,
-    overlays: Path | None = None,
+    overlays: Path | list[Path] | None = None,
     autoattack: int = 32,
     jobs: int | None = None,
     run: bool = True,
@@ -53,7 +53,7 @@ def main(
         rows: some rows only.
         labels: run folder of stage 2, instead of making one.
         unfiltered: the same without the category filter.
-        overlays: folder with STAGE.yaml over the recipe.
+        overlays: folder with STAGE.yaml over the recipe, or several, the later over the earlier.
         autoattack: images that AutoAttack measures; 0 leaves it out.
         jobs: runs side by side, by default one a core, or 1 with a GPU.
         run: false only sums up what is there.
@@ -69,8 +69,10 @@ def main(
     chosen = chosen_rows([rows] if isinstance(rows, str) else rows)
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: give at least 1")
-    if overlays is not None and not overlays.is_dir():
-        raise MissingInputError(f"--overlays {overlays} is no folder")
+    laid_over = [overlays] if isinstance(overlays, Path) else overlays or []
+    for given in laid_over:
+        if not given.is_dir():
+            raise MissingInputError(f"--overlays {given} is no folder")
     if labels is None and unfiltered is not None:
         raise UserError("--unfiltered needs --labels, made by the same segmenter")
     needs_unfiltered = not all(row.filtered for row in chosen)
@@ -87,7 +89,7 @@ def main(
         found,
         folder,
         recipe,
-        overlays,
+        tuple(laid_over),
         labels or folder / LABELS.name,
         unfiltered or folder / "stage2_unfiltered",
         autoattack,

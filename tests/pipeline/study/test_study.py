@@ -75,8 +75,10 @@ def test_weights_are_not_chosen_by_the_images_that_they_are_tested_on() -> None:
 
     small = trainer("stage3_mpm/small.yaml", "study/stage3_mpm.yaml")
     photographs = trainer("stage3_mpm/lite0.yaml", "study/photographs/stage3_mpm.yaml")
-    for settings in (small, photographs):
+    twice = trainer("stage3_mpm/lite0.yaml", "study/photographs_twice/stage3_mpm.yaml")
+    for settings in (small, photographs, twice):
         assert settings["check_val_every_n_epoch"] == settings["max_epochs"]
+    assert twice["max_epochs"] == 2 * photographs["max_epochs"]
 
 
 def test_page_shows_what_was_not_run_and_keeps_notes(tmp_path: Path) -> None:
@@ -178,17 +180,19 @@ def test_two_rows_from_end_to_end_and_once_only(
 def test_cross_validation_tests_every_image_once_and_is_summed_up_with_earlier_seeds(
     shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overlays = tmp_path / "overlays"
+    overlays, over = tmp_path / "overlays", tmp_path / "over"
     overlays.mkdir()
+    over.mkdir()
     for name in ("stage1_segmenter", "stage2_pseudolabels", "stage3_mpm"):
         shutil.copy(PROJECT / f"tests/configs/{name}.yaml", overlays)
-    (overlays / "evaluate.yaml").write_text(EVALUATION.replace("clean: 12", "clean: 1000"))
+    (overlays / "evaluate.yaml").write_text(EVALUATION)
+    (over / "evaluate.yaml").write_text("data: {init_args: {images: {clean: 1000, apgd_4: 6}}}")
     docs = tmp_path / "docs"
     arguments = [
         "study",
         f"--data={shapes_root}",
         f"--out={tmp_path / 'study'}",
-        f"--overlays={overlays}",
+        f"--overlays=[{overlays},{over}]",
         "--folds=2",
         "--autoattack=0",
         "--seeds=1",
