@@ -6,6 +6,7 @@ the post-processing, and a mask is computed for the one class that needs it inst
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import (
     FastRCNNConvFCHead,
@@ -78,6 +79,7 @@ class PartMaskRCNN(nn.Module):
             detections_per_part=settings.detections_per_part,
         )  # fmt: skip
         refuse_not_finite(self.rpn.head, self.roi_heads.box_predictor.cls_score)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # faster
 
     def set_class_counts(self, counts: Tensor) -> None:
         """Number of training images with each class `(K + 1,)`, for the federated loss."""
