@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+from jsonargparse import Namespace, dict_to_namespace
+
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
 from datamodules.part_shapes.part_shapes import render_part_shapes
@@ -219,19 +222,19 @@ class StudyCommands:
         ]
 
     def recipes(self, rows: Sequence[Row]) -> dict[str, str]:
-        """A hash of all configurations that make a row, by row."""
+        """A hash of all settings that make a row, by row.
+
+        Settings that a later file replaces do not count, nor do comments; stages 1 and 2 count for
+        rows that learn from their labels.
+        """
         hashes = {}
         for row in rows:
             training = Training(row, 0)
-            steps = [self.segmenter(), self.training(training), self.evaluation(training)]
-            files = [
-                Path(argument.removeprefix("-c="))
-                for step in steps
-                for argument in step.arguments
-                if argument.startswith("-c=")
-            ]
-            texts = "".join(file.read_text() for file in files) + str(row.filtered)
-            hashes[row.name] = hashlib.sha256(texts.encode()).hexdigest()[:16]
+            steps = [self.training(training), self.evaluation(training)]
+            if row.pseudo_labels:
+                steps += [self.segmenter(), self.labels(filtered=row.filtered)]
+            settings = [str(row.filtered), *(_settings(step.arguments) for step in steps)]
+            hashes[row.name] = hashlib.sha256("\n".join(settings).encode()).hexdigest()[:16]
         return hashes
 
     def _step(self, stage: Stage, run: Path, earlier: Path | None, *more: str) -> Step:
@@ -248,3 +251,13 @@ class StudyCommands:
         folders = {"imagenet": imagenet, "pinpp": self.data.pinpp}
         arguments = stage_command(stage, run, folders, *more, configs=configs, earlier=earlier)
         return Step(name, run, tuple(arguments), () if earlier is None else (earlier,))
+
+
+def _settings(arguments: Sequence[str]) -> str:
+    """What the configurations of a command say together, as JSON."""
+    settings = Namespace()
+    for argument in arguments:
+        if argument.startswith("-c="):
+            content = yaml.safe_load(Path(argument.removeprefix("-c=")).read_text()) or {}
+            settings.update(dict_to_namespace(content))
+    return json.dumps(settings.as_dict(), sort_keys=True)

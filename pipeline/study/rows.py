@@ -17,6 +17,7 @@ class Row:
         overlays: files of `configs/stage3_mpm/` over `small.yaml`, without `.yaml`.
         filtered: whether its pseudo labels come from a segmenter with the category filter.
         autoattack: whether AutoAttack measures it too.
+        pseudo_labels: whether it learns from a segmenter's labels.
         published: the paper's row, at another scale; None where it has none.
     """
 
@@ -26,6 +27,7 @@ class Row:
     published: PublishedAccuracy | None = None
     filtered: bool = True
     autoattack: bool = False
+    pseudo_labels: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ ROWS = (
         ("vanilla",),
         _of(TABLE_2, "vanilla AT (paper)"),
         autoattack=True,
+        pseudo_labels=False,
     ),
     Row("mpm", "MPM (SV3)", (), _of(TABLE_2, "MPM (paper)"), autoattack=True),
     Row("two_stage", "two-stage (Downsampled)", ("downsampled",), _of(TABLE_6, "two-stage")),
@@ -79,6 +82,7 @@ ROWS = (
         "real labels only",
         ("real_labels",),
         _of(TABLE_5_RECOGNISER, "real part labels only"),
+        pseudo_labels=False,
     ),
     Row("object_masks", "object masks", ("object_masks",), _of(TABLE_S6, "MPM with object masks")),
     *(
