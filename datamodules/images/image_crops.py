@@ -60,9 +60,7 @@ def _cut(path: Path, box_of: Callable[[int, int], Box]) -> Tensor:
     return to_tensor(image.crop(_whole(box_of, image.height, image.width)))
 
 
-def _whole(
-    box_of: Callable[[int, int], Box], height: int, width: int
-) -> tuple[int, int, int, int]:
+def _whole(box_of: Callable[[int, int], Box], height: int, width: int) -> tuple[int, int, int, int]:
     """The box in whole pixels, at least one of them, inside the image."""
     left, top, right, bottom = map(round, box_of(height, width))
     left, top = min(left, width - 1), min(top, height - 1)

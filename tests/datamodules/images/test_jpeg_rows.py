@@ -91,5 +91,7 @@ def test_other_formats_and_missing_files_are_left_to_pillow(tmp_path: Path) -> N
 def test_undecodable_content_is_left_to_pillow(tmp_path: Path) -> None:
     content = jpeg()
     tables = content.index(b"\xff\xc4")  # of the Huffman codes
-    plain = PlainJpeg.read(written(tmp_path, content[:tables] + b"\xff\xc4\0\x05\xff\xff\xff\xff\xd9"))
+    plain = PlainJpeg.read(
+        written(tmp_path, content[:tables] + b"\xff\xc4\0\x05\xff\xff\xff\xff\xd9")
+    )
     assert plain is None or plain.rows(9) is None
