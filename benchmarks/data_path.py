@@ -2,8 +2,11 @@
 
 The usual way, written afresh after the description of the authors' loader, does all in the worker:
 decode the image, random resized crop (bicubic), the same crop of the 16-bit PNG mask (nearest),
-flip, colour jitter, both to tensors, normalise. It does without their copies of the random state.
-Ours is the real data set: uint8 crop, labels from run lengths; the device jitters and normalises.
+flip, colour jitter, both to tensors, normalise. Before each of these five transforms of the image
+and after it the authors save and restore the random states of Python, NumPy and torch, so that the
+mask gets the same crop: a row with and one without. Ours is the real data set: uint8 crop, labels
+from run lengths; the device jitters and normalises; plain JPEG files are decoded by simplejpeg (the
+extra `fast-jpeg`, or all is Pillow's) down to the last row of the crop.
 Both take the same crops. The images are the photographs of `../shared/data/parts_mini` where they
 lie beside the project, else PartShapes, enlarged to the 500x375 pixels of most of ImageNet and
 compressed to files of about the size of ImageNet's.
@@ -16,6 +19,7 @@ the page cache.
 import argparse
 import json
 import math
+import random
 import statistics
 import tempfile
 import time
@@ -29,12 +33,15 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torchvision.io import decode_jpeg, read_file
 from torchvision.transforms import ColorJitter
 from torchvision.transforms import functional as TF
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
 from datamodules.images.device_augmentation import MEAN, augment
+from datamodules.images.image_files import read_image
+from datamodules.images.jpeg_rows import PlainJpeg, available
 from datamodules.images.resized_store import ResizedStore, Settings
 from datamodules.labels.composite_store import CompositeStore, write_composites
 from datamodules.labels.part_crops import PartSupervisedImages, random_crop
@@ -110,10 +117,51 @@ def microseconds(
     return times
 
 
+def copy_random_states() -> None:
+    """What the authors' loader does around each of its transforms of an image."""
+    for _ in range(5):
+        numpy_state = np.random.get_state()  # noqa: NPY002
+        torch_state, python_state = torch.get_rng_state(), random.getstate()
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        torch.set_rng_state(torch_state)
+        random.setstate(python_state)
+
+
 def decode(path: Path) -> None:
     """The floor: nothing but the image."""
     with Image.open(path) as image:
         image.load()
+
+
+def decoders(paths: list[Path], bottoms: list[int]) -> dict[str, Callable[[int, int], object]]:
+    """Ways to get the pixels of an image file, or some of them, as an array or tensor."""
+
+    def draft(index: int, divisor: int) -> np.ndarray:
+        with Image.open(paths[index]) as image:
+            image.draft("RGB", (image.width // divisor, image.height // divisor))
+            return np.array(image)
+
+    ways: dict[str, Callable[[int, int], object]] = {
+        "Pillow": lambda _, i: np.array(read_image(paths[i])),
+        "Pillow, scaled to 1/2": lambda _, i: draft(i, 2),
+        "Pillow, scaled to 1/8": lambda _, i: draft(i, 8),
+        "torchvision": lambda _, i: decode_jpeg(read_file(str(paths[i]))),
+    }
+    if available():
+        plain = [PlainJpeg.read(path) for path in paths]
+        assert all(plain), "every image here is a plain JPEG file"
+
+        def rows(index: int, stop: int) -> np.ndarray | None:
+            jpeg = PlainJpeg.read(paths[index])
+            return jpeg and jpeg.rows(stop)
+
+        heights = [jpeg.height for jpeg in plain if jpeg]
+        ways["simplejpeg"] = lambda _, i: rows(i, heights[i])
+        ways["simplejpeg, rows of the crop"] = lambda _, i: rows(i, bottoms[i])
+        for index, bottom in enumerate(bottoms):
+            whole = np.array(read_image(paths[index]))[:bottom]
+            assert np.array_equal(whole, rows(index, bottom)), paths[index]
+    return ways
 
 
 def main() -> None:
@@ -158,6 +206,10 @@ def report(folder: Path, rows: list[ImageParts], source: str, repetitions: int) 
     times = microseconds(
         {
             "usual": lambda epoch, index: usual[epoch, index],
+            "usual, copies of random states": lambda epoch, index: (
+                copy_random_states(),
+                usual[epoch, index],
+            ),
             "ours": lambda epoch, index: ours[epoch, index],
             "ours, resized store": lambda epoch, index: small[epoch, index],
             "ours, resized by Pillow": lambda epoch, index: pillow[epoch, index],
@@ -166,6 +218,14 @@ def report(folder: Path, rows: list[ImageParts], source: str, repetitions: int) 
         },
         len(rows),
         repetitions,
+    )
+    bottoms = []
+    for index, row in enumerate(rows):
+        rng = np.random.default_rng((0, 0, index))
+        top, _, height, _ = random_crop(rng, row.height, row.width, MIN_SCALE)
+        bottoms.append(top + height)
+    decoding = microseconds(
+        decoders([train / row.key for row in rows], bottoms), len(rows), repetitions
     )
     batch = torch.utils.data.default_collate([ours[0, i % len(rows)] for i in range(64)])
     device = microseconds({"augment": lambda *_: augment(batch)}, 3, repetitions)["augment"]
@@ -182,7 +242,11 @@ def report(folder: Path, rows: list[ImageParts], source: str, repetitions: int) 
     table = Table("worker", "CPU us a sample", "usual / this", title=title)
     for way, value in median.items():
         table.add_row(way, f"{value:.0f}", f"{ratio[way]:.2f}")
-    Console().print(table)
+    decoded = Table("decoder, to an array", "CPU us an image", "Pillow / this")
+    for way, values in decoding.items():
+        faster = [pillow / value for pillow, value in zip(decoding["Pillow"], values, strict=True)]
+        decoded.add_row(way, f"{statistics.median(values):.0f}", f"{statistics.median(faster):.2f}")
+    Console().print(table, decoded)
     shares = [
         median[f"decoding alone{kind}"] / median[f"ours{kind}"] for kind in ("", ", resized store")
     ]
@@ -193,7 +257,11 @@ def report(folder: Path, rows: list[ImageParts], source: str, repetitions: int) 
     print(
         json.dumps(
             {
+                "simplejpeg": available(),
                 "worker_time_ratio": round(ratio["ours"], 3),
+                "worker_time_ratio_with_states": round(
+                    ratio["ours"] / ratio["usual, copies of random states"], 3
+                ),
                 "worker_time_ratio_resized": round(ratio["ours, resized store"], 3),
                 "decode_share": round(shares[0], 3),
                 "decode_share_resized": round(shares[1], 3),

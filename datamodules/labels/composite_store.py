@@ -156,10 +156,12 @@ def _record(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Views into one batch of the mapped file: no copies, no Arrow objects on the way."""
+    """Views into one batch of the mapped file: no copies, few Arrow objects on the way."""
 
     offsets: np.ndarray
     data: pa.Buffer
+    keys: pa.StringArray
+    labels: np.ndarray
     sizes: np.ndarray
     heights: np.ndarray
     widths: np.ndarray
@@ -167,8 +169,8 @@ class _Batch:
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> "_Batch":
         _, offsets, data = batch.column("runs").buffers()
-        columns = (batch.column(name).to_numpy() for name in ("size", "height", "width"))
-        return cls(np.frombuffer(offsets, np.int32), data, *columns)
+        columns = (batch.column(name).to_numpy() for name in ("label", "size", "height", "width"))
+        return cls(np.frombuffer(offsets, np.int32), data, batch.column("key"), *columns)
 
 
 class CompositeStore:
@@ -215,6 +217,16 @@ class CompositeStore:
                 batch.column("key").to_pylist(), batch.column("label").to_pylist(), strict=True
             )
 
+    def image(self, index: int) -> tuple[str, int]:
+        """Key and label of one row, read from the mapped file.
+
+        Raises:
+            IndexError: if there is no such row.
+            UserError: if the file is damaged or of another format.
+        """
+        batch, row = self._place(index)
+        return batch.keys[row].as_py(), int(batch.labels[row])
+
     def column(self, name: Literal["height", "width", "human"]) -> np.ndarray:
         """Heights or widths in pixels, or whether people made the labels, `(len(self),)`."""
         table = pa.Table.from_batches(self._open(), SCHEMA)
@@ -227,13 +239,16 @@ class CompositeStore:
             IndexError: if there is no such row.
             UserError: if the file is damaged or of another format.
         """
-        if self._tables is None:
-            self._open()
-        number = bisect.bisect_right(self._ends, index)
-        batch = self._batches[number]
-        row = index - (self._ends[number - 1] if number else 0)
+        batch, row = self._place(index)
         start, stop = batch.offsets[row : row + 2].tolist()
         content = CODEC.decompress(
             batch.data.slice(start, stop - start), int(batch.sizes[row]), asbytes=True
         )
         return unpack_runs(content, int(batch.heights[row]), int(batch.widths[row]))
+
+    def _place(self, index: int) -> tuple[_Batch, int]:
+        """Batch of a row, and its place there."""
+        if self._tables is None:
+            self._open()
+        number = bisect.bisect_right(self._ends, index)
+        return self._batches[number], index - (self._ends[number - 1] if number else 0)

@@ -1,7 +1,7 @@
 """Random crops of training images with the part labels of their supervised cells."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,27 +61,31 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
     ) -> None:
         self.folder = folder
         self.store = store
-        images = list(store.images())
-        self.rows = range(len(images)) if rows is None else rows
-        self.images = [images[row] for row in self.rows]
+        # tensors, since workers share their memory; names stay in the mapped file of the store
+        self.rows = torch.arange(len(store)) if rows is None else torch.as_tensor(rows)
+        self.weights = None if weights is None else torch.as_tensor(weights)
         self.image_size = image_size
         self.min_scale = min_scale
         self.color_jitter = color_jitter
         self.seed = seed
         self.centres = np.arange(0, image_size, label_stride) + 0.5
-        self.weights = weights
         self.random_erasing = random_erasing
         self.resampling = resampling
         self.resized_side = resized_side
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)
+
+    @property
+    def images(self) -> Iterator[tuple[str, int]]:
+        """Key and label of every image, in order."""
+        return map(self.store.image, self.rows.tolist())
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
         epoch, index = item
         rng = np.random.default_rng((self.seed, epoch, index))
-        key, label = self.images[index]
-        row = self.rows[index]
+        row = int(self.rows[index])
+        key, label = self.store.image(row)
         runs = self.store.runs(row)
         top, left, height, width = random_crop(rng, runs.height, runs.width, self.min_scale)
         flip = rng.random() < 0.5

@@ -1,3 +1,4 @@
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,20 @@ def test_sample_depends_on_epoch_and_index_only(
     images[2, 6]
     assert torch.equal(images[1, 5]["image"], first)
     assert not torch.equal(images[2, 5]["image"], first)
+
+
+def test_workers_get_no_names_and_the_same_samples(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts]
+) -> None:
+    images = data(shapes_root, tmp_path, truth).train_set
+    sent = pickle.dumps(images)
+    assert not [key for key, _ in images.images if key.encode() in sent]
+    received = pickle.loads(sent)
+    assert list(received.images) == list(images.images)
+    ours, theirs = images[2, 3], received[2, 3]
+    assert ours.pop("key") == theirs.pop("key")
+    for name, value in ours.items():
+        assert torch.equal(torch.as_tensor(theirs[name]), torch.as_tensor(value)), name
 
 
 def test_human_annotations_replace_pseudo_labels_and_unreadable_images_are_left_out(

@@ -66,10 +66,12 @@ def test_store_gives_every_map_by_its_number(
     store = pickle.loads(pickle.dumps(CompositeStore(tmp_path / "a.arrow")))
     assert len(store) == 11
     assert list(store.images()) == [(row.key, row.label) for row in rows]
+    assert [store.image(index) for index in range(11)] == list(store.images())
     for index in (10, 3, 4, 0, 7):
         assert np.array_equal(dense(store.runs(index)), composite(rows[index], ()))
-    with pytest.raises(IndexError):
-        store.runs(11)
+    for read in (store.runs, store.image):
+        with pytest.raises(IndexError):
+            read(11)
     assert [path.name for path in tmp_path.iterdir()] == ["a.arrow"]
 
 
