@@ -23,7 +23,12 @@ from pipeline.runs.manifest import Manifest, mark_complete, require_complete
 from pipeline.runs.settings import is_done, plain_config, refuse_changed_config
 from pipeline.runs.stage_outputs import StageOutputs
 from pipeline.runs.stages import CONFIGS, STAGES, Stage
-from pipeline.runs.trainer_settings import numbers_of_batches, out_of_time, refuse_unsuited
+from pipeline.runs.trainer_settings import (
+    numbers_of_batches,
+    out_of_time,
+    refuse_sync_on_cpus,
+    refuse_unsuited,
+)
 
 BARS = {"batches": RichProgressBar, "labels": LabelProgressBar}
 
@@ -131,6 +136,9 @@ class PipelineCLI(LightningCLI):
         """Builds data, module and trainer; the earlier stage must share the vocabulary."""
         super().instantiate_classes()
         self.require_writer()
+        if self.subcommand == "fit":
+            converts = bool(self.config[self.subcommand].trainer.sync_batchnorm)
+            refuse_sync_on_cpus(self.model, self.trainer, converts)
         if earlier := self._earlier_run():
             require_complete(*earlier, self.datamodule.vocabulary.content_hash)
 

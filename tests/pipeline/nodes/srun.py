@@ -29,6 +29,7 @@ def node_commands(command: list[str]) -> Iterator[tuple[list[str], dict[str, str
                 f"--nproc-per-node={tasks}",
                 "--rdzv-backend=c10d",
                 f"--rdzv-endpoint=127.0.0.1:{os.environ['MASTER_PORT']}",
+                f"--rdzv-conf=is_host={int(node == 0)}",
                 "--local-addr=127.0.0.1",
             ]
             yield [sys.executable, *torchrun, *rest], of_node
