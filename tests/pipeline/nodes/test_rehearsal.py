@@ -65,9 +65,11 @@ class Rehearsal:
             BATCH=str(BATCH),
         )
 
-    def lose_a_node(self, launcher: Launcher, node: int, in_the_middle: Callable[[], bool]) -> str:
-        """Two nodes of two processes, one of which is lost; what the job printed till its end."""
-        job = self.start(2, 2, launcher)
+    def lose_a_node(
+        self, launcher: Launcher, node: int, in_the_middle: Callable[[], bool], tasks: int = 2
+    ) -> str:
+        """Two nodes of so many processes, one of which is lost; what the job printed."""
+        job = self.start(2, tasks, launcher)
         job.kill_node_when(node, in_the_middle)
         code, output = job.finish(LATEST_END)
         assert code != 0, output
@@ -144,18 +146,27 @@ def test_training_goes_on_with_the_images_that_were_left(
         assert len({*keys}) == len(keys)  # none was left out for another
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tasks", "then"),
+    [
+        pytest.param(1, (1, 1, "srun"), id="short"),
+        pytest.param(2, (2, 1, "torchrun"), id="long", marks=pytest.mark.slow),
+    ],
+)
 def test_labels_are_those_of_an_uninterrupted_run(
-    finished_runs: Path, rehearse: Callable[..., Rehearsal]
+    tasks: int,
+    then: tuple[int, int, Launcher],
+    finished_runs: Path,
+    rehearse: Callable[..., Rehearsal],
 ) -> None:
     rehearsal = rehearse(
         "stage2_pseudolabels", "PseudoLabelShards", "--data.init_args.shard_size=2"
     )
     labels = rehearsal.run / "labels"
-    rehearsal.lose_a_node("srun", 0, lambda: any(labels.glob("*.parquet")))
+    rehearsal.lose_a_node("srun", 0, lambda: any(labels.glob("*.parquet")), tasks)
     there = {path: path.stat().st_mtime_ns for path in labels.glob("*.parquet")}
     assert 0 < len(there) < 18
-    rehearsal.go_on(2, 1, "torchrun")
+    rehearsal.go_on(*then)
     assert all(path.stat().st_mtime_ns == then for path, then in there.items())
     assert _tables(labels) == _tables(finished_runs / "stage2_pseudolabels" / "labels")
 
