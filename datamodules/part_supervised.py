@@ -26,7 +26,7 @@ from datamodules.images.image_lists import read_image_list
 from datamodules.images.imagenet_folder import list_images, require_class_folders
 from datamodules.images.recognition import RecognitionImages, balanced_positions
 from datamodules.images.resized_store import ResizedStore
-from datamodules.images.sampling import EpochSampler
+from datamodules.images.sampling import EpochSampler, require_an_image_each
 from datamodules.labels.composite_store import (
     CompositeStore,
     composite_batch,
@@ -229,6 +229,7 @@ class PartSupervisedDataModule(LightningDataModule):
         rank, world = (
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         )
+        require_an_image_each(len(self.val_set), world)
         shard = torch.utils.data.Subset(self.val_set, range(rank, len(self.val_set), world))
         return self._loader(shard)
 

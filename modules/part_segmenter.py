@@ -20,6 +20,7 @@ from modules.networks.part_roi_heads import Detections
 from modules.networks.segmenter_engines import segmenter_network
 from modules.optimisation.parameter_groups import layer_scales, parameter_groups, vectors
 from modules.optimisation.schedules import Schedule, scheduled
+from modules.optimisation.step_randomness import step_randomness
 from modules.state_dicts.hyper_parameters import make_plain
 from modules.weights.classifier_folder import weight_file
 from modules.weights.normalisation_records import require_normalisation
@@ -196,12 +197,18 @@ class PartSegmenter(LightningModule):
         return self.network.detect([as_float(image) for image in images], [allowed])[0]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Sum of the losses of region proposals, boxes, classes and masks."""
+        """Sum of the losses of region proposals, boxes, classes and masks.
+
+        What is random in it, such as the regions that are sampled, depends on the seed and on the
+        place of the batch alone, so that a resumed run repeats it.
+        """
         targets = batch["target"]
         if self.finds_objects:
             pairs = zip(targets, batch["label"], strict=True)
             targets = [self.categories.targets(parts, label) for parts, label in pairs]
-        losses = self.network([as_float(image) for image in batch["image"]], targets)
+        images = [as_float(image) for image in batch["image"]]
+        with step_randomness(self.current_epoch, batch_idx, self.global_rank, self.device):
+            losses = self.network(images, targets)
         self.loss_terms = {name: value.detach() for name, value in losses.items()}
         losses["loss"] = torch.stack(list(losses.values())).sum()
         size = len(batch["image"])

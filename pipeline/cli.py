@@ -18,11 +18,17 @@ from pipeline.configs import resolve_configs
 from pipeline.labelling.progress import LabelProgressBar
 from pipeline.labelling.shard_callback import closes_run
 from pipeline.runs.finite_training import FiniteTraining
+from pipeline.runs.global_batch import SameGlobalBatch
 from pipeline.runs.manifest import Manifest, mark_complete, require_complete
 from pipeline.runs.settings import is_done, plain_config, refuse_changed_config
 from pipeline.runs.stage_outputs import StageOutputs
 from pipeline.runs.stages import CONFIGS, STAGES, Stage
-from pipeline.runs.trainer_settings import numbers_of_batches, out_of_time, refuse_unsuited
+from pipeline.runs.trainer_settings import (
+    numbers_of_batches,
+    out_of_time,
+    refuse_sync_on_cpus,
+    refuse_unsuited,
+)
 
 BARS = {"batches": RichProgressBar, "labels": LabelProgressBar}
 
@@ -118,7 +124,9 @@ class PipelineCLI(LightningCLI):
             if config.ckpt_path is None:
                 config.ckpt_path = str(best_checkpoint(self.run_folder, self.stage.target))
             plain = begun.config | {part: plain[part] for part in ("model", "data")}
-        refuse_changed_config(self.run_folder, plain)
+        # of one process: SameGlobalBatch keeps that of all
+        free = ("data.init_args.batch_size",) if self.stage.trains else ()
+        refuse_changed_config(self.run_folder, plain, free)
         if not self.stage.repeatable and not self.again and is_done(self.run_folder, plain):
             raise StageComplete(self.run_folder)
         if earlier := self._earlier_run():
@@ -128,6 +136,9 @@ class PipelineCLI(LightningCLI):
         """Builds data, module and trainer; the earlier stage must share the vocabulary."""
         super().instantiate_classes()
         self.require_writer()
+        if self.subcommand == "fit":
+            converts = bool(self.config[self.subcommand].trainer.sync_batchnorm)
+            refuse_sync_on_cpus(self.model, self.trainer, converts)
         if earlier := self._earlier_run():
             require_complete(*earlier, self.datamodule.vocabulary.content_hash)
 
@@ -151,7 +162,7 @@ class PipelineCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         self.finite = FiniteTraining()
         if self.stage.trains:  # before all others, which so see no state that is not finite
-            trainer.callbacks.insert(0, self.finite)  # type: ignore[attr-defined]
+            trainer.callbacks[:0] = [self.finite, SameGlobalBatch()]  # type: ignore[attr-defined]
         if (decay := config.get("ema_decay")) is not None:
             # before all others, so that they see the average in validation
             trainer.callbacks.insert(0, EMAWeightAveraging(decay=decay))  # type: ignore[attr-defined]

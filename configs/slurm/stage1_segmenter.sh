@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Stage 1 on one node of eight GPUs; more nodes: sbatch --nodes=2, and a batch_size of 1.
+# Stage 1 on one node of eight GPUs; any number of processes that divides BATCH will do, and may
+# change from start to start, as each takes its share of the recipe's 8 images a step.
 #   sbatch --export=ALL,IMAGENET=...,PINPP=... configs/slurm/stage1_segmenter.sh [settings]
 # Two minutes before its time is up every process gets SIGUSR1: Lightning saves a checkpoint, puts
 # the job back in the queue, and the same command goes on from there. After the loss of a node
@@ -17,7 +18,8 @@
 set -euo pipefail
 RUNS=${RUNS:-runs}
 srun --kill-on-bad-exit=1 .venv/bin/python -m pipeline stage1_segmenter fit \
-  -c "${CONFIG:-pinpp_swin_b}" \
+  $(printf -- '-c %s ' ${CONFIG:-pinpp_swin_b}) \
   --data.init_args.imagenet="$IMAGENET" --data.init_args.pinpp="$PINPP" \
+  --data.init_args.batch_size=$((${BATCH:-8} / (SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE))) \
   --trainer.default_root_dir="$RUNS/stage1_segmenter" \
   --trainer.devices="$SLURM_NTASKS_PER_NODE" --trainer.num_nodes="$SLURM_JOB_NUM_NODES" "$@"

@@ -18,7 +18,7 @@ set -euo pipefail
 RUNS=${RUNS:-runs}
 trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
 srun --kill-on-bad-exit=1 .venv/bin/python -m pipeline stage2_pseudolabels predict \
-  -c "${CONFIG:-pinpp_swin_b}" \
+  $(printf -- '-c %s ' ${CONFIG:-pinpp_swin_b}) \
   --data.init_args.imagenet="$IMAGENET" --data.init_args.pinpp="$PINPP" \
   --model.init_args.segmenter="$RUNS/stage1_segmenter" \
   --trainer.default_root_dir="$RUNS/stage2_pseudolabels" \

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Stage 3 on four nodes of eight GPUs.
+# Stage 3 on four nodes of eight GPUs; any number of processes that divides BATCH will do, and may
+# change from start to start, as each takes its share of the paper's 512 images a step.
 #   sbatch --export=ALL,IMAGENET=...,PINPP=... configs/slurm/stage3_mpm.sh [settings]
 # Two minutes before its time is up every process gets SIGUSR1: Lightning saves a checkpoint, puts
 # the job back in the queue, and the same command goes on from there. After the loss of a node
@@ -16,10 +17,10 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 RUNS=${RUNS:-runs}
-# Four times the GPUs: a quarter of the batch on each keeps the paper's 512 in all.
 srun --kill-on-bad-exit=1 .venv/bin/python -m pipeline stage3_mpm fit \
-  -c "${CONFIG:-resnet50_gelu_at}" \
+  $(printf -- '-c %s ' ${CONFIG:-resnet50_gelu_at}) \
   --data.init_args.imagenet="$IMAGENET" --data.init_args.pinpp="$PINPP" \
-  --data.init_args.labels="$RUNS/stage2_pseudolabels" --data.init_args.batch_size=16 \
+  --data.init_args.labels="$RUNS/stage2_pseudolabels" \
+  --data.init_args.batch_size=$((${BATCH:-512} / (SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE))) \
   --trainer.default_root_dir="$RUNS/stage3_mpm" \
   --trainer.devices="$SLURM_NTASKS_PER_NODE" --trainer.num_nodes="$SLURM_JOB_NUM_NODES" "$@"

@@ -103,8 +103,13 @@ class EpochSampler(Sampler[tuple[int, int]]):
             shuffle: as in the class.
             repeats: as in the class.
             groups: as in the class.
+
+        Raises:
+            UserError: as in the class, or if a process has nothing to validate on.
         """
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        if not shuffle:
+            require_an_image_each(num_items, world_size)
         sampler = cls(num_items, batch_size, seed, shuffle, rank, world_size, repeats, groups)
         if trainer is None:
             return sampler
@@ -151,6 +156,21 @@ class EpochSampler(Sampler[tuple[int, int]]):
         if self.shuffle:
             return -(-self.num_drawn // self.world_size)
         return len(range(self.rank, self.num_items, self.world_size))
+
+
+def require_an_image_each(num_items: int, world_size: int) -> None:
+    """Refuses to validate on fewer images than there are processes.
+
+    A process without any would skip the validation, and the others wait for it.
+
+    Raises:
+        UserError: on every process.
+    """
+    if num_items < world_size:
+        raise UserError(
+            f"{num_items} images to validate on are too few for {world_size} processes: give more "
+            "images, or train on fewer processes (trainer.devices, trainer.num_nodes)"
+        )
 
 
 def repeat_factors(classes: Sequence[Collection[int]], threshold: float) -> np.ndarray:

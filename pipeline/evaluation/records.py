@@ -18,6 +18,7 @@ from datamodules.files.json_files import write_json
 from modules.networks.normalisation import Normalise
 from modules.networks.preprocessing import ImageFormat
 from pipeline.evaluation.class_agreement import refuse_other_classes
+from pipeline.evaluation.heartbeats import Heartbeat
 from pipeline.evaluation.summaries import SetRow, ThreatRow
 from pipeline.runs.refuse_mixing import refuse_mixing
 
@@ -50,6 +51,7 @@ class EvaluationRecords(Callback, ABC, Generic[Evaluator, Data]):
     configs: str  # folder of its configurations
     by_name: str  # the entry of the settings that may grow from run to run
     remedy = "use another run folder or delete the records"
+    heartbeat: Heartbeat | None = None  # of a run of several processes
 
     @abstractmethod
     def settings(self, module: Evaluator, data: Data) -> dict[str, Any]:
@@ -94,6 +96,9 @@ class EvaluationRecords(Callback, ABC, Generic[Evaluator, Data]):
             rank_zero_info(line)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        if trainer.world_size > 1:
+            root = Path(trainer.default_root_dir)
+            self.heartbeat = Heartbeat(root, trainer.global_rank, trainer.world_size)
         path = Path(trainer.default_root_dir) / "records" / "settings.json"
         origin = self.settings(module, data)
         settings = refuse_mixing(path, origin, self.remedy, growing=self.by_name)
@@ -104,13 +109,18 @@ class EvaluationRecords(Callback, ABC, Generic[Evaluator, Data]):
         """Sums up when all processes are done; also where there was nothing left to do.
 
         Lightning calls no other hook at the end of a test without batches.
+
+        Raises:
+            UserError: if another process is lost, for whose records it would wait in vain.
         """
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         module, data = self.parts(trainer, pl_module)
         root = Path(trainer.default_root_dir)
         await_records(
-            trainer, lambda: all(unit.record(root).is_file() for unit in self.needed(data, root))
+            trainer,
+            lambda: all(unit.record(root).is_file() for unit in self.needed(data, root)),
+            self.heartbeat,
         )
         trainer.strategy.barrier("records")
         if trainer.is_global_zero:
@@ -121,6 +131,8 @@ class EvaluationRecords(Callback, ABC, Generic[Evaluator, Data]):
             else:
                 self.sum_up(root, module, data)
         trainer.strategy.barrier("summary")
+        if self.heartbeat is not None:
+            self.heartbeat.end()
 
 
 def write_record(
@@ -142,16 +154,27 @@ def write_record(
         pq.write_table(pa.table(columns, schema=schema.with_metadata(metadata)), partial)
 
 
-def await_records(trainer: Trainer, all_written: Callable[[], bool]) -> None:
+def await_records(
+    trainer: Trainer, all_written: Callable[[], bool], heartbeat: Heartbeat | None
+) -> None:
     """Waits for the records of the other processes, unless the run is cut short on purpose.
 
     Processes look for files, since a collective operation would time out when attacks differ by
     hours.
+
+    Raises:
+        UserError: if one of them gives no sign of life any more.
     """
     limit = trainer.limit_test_batches
-    if limit == 1.0 and isinstance(limit, float):
-        while trainer.world_size > 1 and not all_written():
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+    if heartbeat is None or limit != 1.0 or not isinstance(limit, float):
+        return
+    while not all_written():
+        if lost := heartbeat.lost():
+            raise UserError(
+                f"process {', '.join(map(str, lost))} of {trainer.world_size} was lost with units "
+                "that have no record: run the same command again, everything that is there stays"
+            )
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def image_lines(module: Any, data: Any) -> list[str]:

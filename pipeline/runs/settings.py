@@ -38,24 +38,35 @@ def plain_config(parser: Any, config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(yaml.safe_load(parser.dump(config, skip_none=False)), default=str))
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Names and values of the settings that differ and may not change within a run."""
+def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...] = ()) -> list[str]:
+    """Names and values of the settings that differ and may not change within a run.
+
+    Args:
+        old: settings of the run.
+        new: those now asked for.
+        free: names of settings that may change besides `FREE_KEYS`, or how these begin.
+    """
     old_flat, new_flat = _flatten(old), _flatten(new)
     return [
         f"{key}: {old_flat.get(key)} -> {new_flat.get(key)}"
         for key in sorted(old_flat.keys() | new_flat.keys())
-        if old_flat.get(key) != new_flat.get(key) and not key.startswith(FREE_KEYS)
+        if old_flat.get(key) != new_flat.get(key) and not key.startswith((*FREE_KEYS, *free))
     ]
 
 
-def refuse_changed_config(run: Path, config: dict[str, Any]) -> None:
+def refuse_changed_config(run: Path, config: dict[str, Any], free: tuple[str, ...] = ()) -> None:
     """Refuses to go on with a run under other settings.
+
+    Args:
+        run: run folder.
+        config: the resolved configuration as plain values.
+        free: see `differences`.
 
     Raises:
         UserError: naming the settings that differ.
     """
     manifest = Manifest.find(run)
-    if manifest is not None and (found := differences(manifest.config, config)):
+    if manifest is not None and (found := differences(manifest.config, config, free)):
         raise UserError(
             f"{run} was started with other settings ({'; '.join(found)}): "
             "give the new run another NAME=, or delete the folder"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
+from torch import nn
 
 from datamodules.files.errors import UserError
 from pipeline.runs.stages import Stage
@@ -48,6 +49,31 @@ def numbers_of_batches(args: Sequence[str]) -> dict[str, int]:
         if limit and (value if equals else after).isdecimal():
             found[limit[1]] = int(value if equals else after)
     return found
+
+
+def refuse_sync_on_cpus(model: nn.Module, trainer: Trainer, converts: bool) -> None:
+    """Refuses to train several processes with batch norm that torch synchronises on GPUs alone.
+
+    Args:
+        model: the module.
+        trainer: its trainer.
+        converts: whether the trainer's `sync_batchnorm` is on.
+
+    Raises:
+        UserError: naming what asks for it.
+    """
+    alone = trainer.num_devices * trainer.num_nodes == 1
+    if alone or trainer.strategy.root_device.type != "cpu":
+        return
+    if any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+        raise UserError(
+            "head_norm SyncBN of several processes works on GPUs alone: give "
+            "--model.init_args.detector.head_norm=GN, or one process (--trainer.devices=1)"
+        )
+    if converts:
+        raise UserError(
+            "trainer.sync_batchnorm=true of several processes works on GPUs alone: leave it out"
+        )
 
 
 def out_of_time(trainer: Trainer) -> bool:

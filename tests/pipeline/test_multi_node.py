@@ -91,6 +91,7 @@ def test_slurm_script(script: Path, tmp_path: Path) -> None:
             "PATH": f"{tmp_path}:{os.environ['PATH']}",
             "IMAGENET": "/data/imagenet",
             "PINPP": "/data/pinpp",
+            "BATCH": "48",
             "SLURM_JOB_NUM_NODES": "3",
             "SLURM_NTASKS_PER_NODE": "8",
         },
@@ -101,6 +102,7 @@ def test_slurm_script(script: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     stage = script.stem
+    folder = "evaluate/stage3_mpm" if stage == "evaluate" else stage
     assert f"python -m pipeline {stage} " in done.stdout
     words = done.stdout.split()
     config = words[words.index("-c") + 1]
@@ -110,8 +112,10 @@ def test_slurm_script(script: Path, tmp_path: Path) -> None:
         "--trainer.devices=8",
         "--data.init_args.imagenet=/data/imagenet",
         "--trainer.max_epochs=3",
-        f"--trainer.default_root_dir=runs/{stage}",
+        f"--trainer.default_root_dir=runs/{folder}",
     } <= set(words)
+    if STAGES[stage].trains:  # the recipe's batch over all 24 processes
+        assert "--data.init_args.batch_size=2" in words
     options = [line for line in script.read_text().splitlines() if line.startswith("#SBATCH")]
     assert "#SBATCH --requeue" in options
     assert any("--signal=" in option for option in options)

@@ -48,6 +48,22 @@ def test_unsuited_settings_are_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.init_args.detector.head_norm=SyncBN", "head_norm SyncBN .* GPUs alone: give .*=GN"),
+        ("trainer.sync_batchnorm=true", "sync_batchnorm=true of several processes .* leave it out"),
+    ],
+)
+def test_synchronised_batch_norm_needs_gpus(
+    setting: str, message: str, shapes_root: Path, tmp_path: Path
+) -> None:
+    two = ("--trainer.devices=2", "--trainer.strategy=ddp")
+    with pytest.raises(UserError, match=message):
+        main(stage_args(SEGMENTER, shapes_root, tmp_path, f"--{setting}", *two))
+    assert not list(tmp_path.iterdir())
+
+
 def test_callbacks_without_the_one_that_writes_are_refused(
     shapes_root: Path, tmp_path: Path
 ) -> None:

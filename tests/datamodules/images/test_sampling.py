@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -184,3 +185,11 @@ def test_bad_arguments() -> None:
         EpochSampler(4, 2, repeats=np.ones(3))
     with pytest.raises(ValueError, match="groups must be 4 numbers"):
         EpochSampler(4, 2, groups=np.zeros(3, int))
+
+
+def test_every_process_must_have_something_to_validate_on() -> None:
+    trainer: object = SimpleNamespace(global_rank=0, world_size=4)
+    sampler = EpochSampler.for_trainer(trainer, 4, 1, shuffle=False)  # type: ignore[arg-type]
+    assert len(sampler) == 1
+    with pytest.raises(ValueError, match=r"3 images to validate on are too few for 4 processes"):
+        EpochSampler.for_trainer(trainer, 3, 1, shuffle=False)  # type: ignore[arg-type]
