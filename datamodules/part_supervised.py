@@ -206,9 +206,9 @@ class PartSupervisedDataModule(LightningDataModule):
         left_out = {key for key, _ in self.held_out}
         images = list(store.images())
         rows = [row for row, (key, _) in enumerate(images) if key not in left_out]
-        watched = self._watched(rows, [images[row][1] for row in rows], store.column("human"))
-        self.watched = [images[row] for row in watched]
-        rows = sorted(set(rows) - set(watched))
+        kept_out = self._rows_to_watch(rows, images, store.column("human"))
+        self.watched = [images[row] for row in sorted(kept_out)]
+        rows = [row for row in rows if row not in kept_out]
         sides: list[int] = []
         if self.progressive is not None and self.trainer is not None:
             sides = self.progressive.sides(self.image_size, self.trainer.max_epochs)
@@ -262,11 +262,17 @@ class PartSupervisedDataModule(LightningDataModule):
         """Augments training batches on the device; their images become float in [0, 1]."""
         return augment(batch)
 
-    def _watched(self, rows: list[int], labels: list[int], human: np.ndarray) -> list[int]:
-        """The rows of the `watch_images`."""
+    def _rows_to_watch(
+        self, rows: list[int], images: list[tuple[str, int]], human: np.ndarray
+    ) -> set[int]:
+        """Which of the rows are `watch_images`."""
         number = min(self.watch_images, len(rows) // 8)
-        order = [rows[i] for i in balanced_positions(labels, self.seed)] if number else []
-        return sorted(order, key=lambda row: bool(human[row]))[:number]
+        if not number:
+            return set()
+        unannotated = [row for row in rows if not human[row]]
+        choice = unannotated if len(unannotated) > number else rows
+        order = balanced_positions([images[row][1] for row in choice], self.seed)
+        return {choice[position] for position in order[:number]}
 
     def _listed(self, file: Path) -> list[tuple[str, int]]:
         held_out = read_image_list(file, self.vocabulary.objects)
