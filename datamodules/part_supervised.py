@@ -114,6 +114,8 @@ class PartSupervisedDataModule(LightningDataModule):
             raise UserError(f"{label_stride=} does not divide {STRIDE}: set progressive=null")
         if min(pseudo_weight, human_weight) < 0:
             raise UserError(f"{pseudo_weight=} and {human_weight=} must not be negative")
+        if watch_images is not None and watch_images < 0:
+            raise UserError(f"{watch_images=} must not be negative")
         if not (0 <= random_erasing <= 1 and 0 <= color_jitter <= 1):
             raise UserError(f"{random_erasing=} and {color_jitter=} must lie between 0 and 1")
         self.imagenet = imagenet
