@@ -24,6 +24,7 @@ from datamodules.images.device_augmentation import augment
 from datamodules.images.image_crops import Resampling
 from datamodules.images.image_lists import read_image_list
 from datamodules.images.imagenet_folder import list_images, require_class_folders
+from datamodules.images.progressive_resolution import STRIDE, ProgressiveResolution
 from datamodules.images.recognition import RecognitionImages, balanced_positions
 from datamodules.images.resized_store import ResizedStore
 from datamodules.images.sampling import EpochSampler, require_an_image_each
@@ -67,6 +68,10 @@ class PartSupervisedDataModule(LightningDataModule):
         val_images: size of the class-balanced validation subset.
         held_out: list of `path label` lines, images of `train/` that are not trained on but
             validated on in place of `val/`, for cross-validation; None for none.
+        progressive: course of the size of training crops, relative to `image_size`; None for none.
+        watch_images: training images that are not trained on, so that the robustness on them can be
+            watched meanwhile: class-balanced, of those without human annotations if there are any,
+            at most an eighth of all; None for none.
         batch_size: images in a batch of one process.
         num_workers: loading processes.
         seed: seed of order, crops and subset.
@@ -96,6 +101,8 @@ class PartSupervisedDataModule(LightningDataModule):
         val_resize: int = 256,
         val_images: int = 10_000,
         held_out: Path | None = None,
+        progressive: ProgressiveResolution | None = None,
+        watch_images: int | None = None,
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,
@@ -103,8 +110,12 @@ class PartSupervisedDataModule(LightningDataModule):
         super().__init__()
         if image_size % label_stride:
             raise UserError(f"image_size={image_size} is no multiple of {label_stride=}")
+        if progressive is not None and STRIDE % label_stride:
+            raise UserError(f"{label_stride=} does not divide {STRIDE}: set progressive=null")
         if min(pseudo_weight, human_weight) < 0:
             raise UserError(f"{pseudo_weight=} and {human_weight=} must not be negative")
+        if watch_images is not None and watch_images < 0:
+            raise UserError(f"{watch_images=} must not be negative")
         if not (0 <= random_erasing <= 1 and 0 <= color_jitter <= 1):
             raise UserError(f"{random_erasing=} and {color_jitter=} must lie between 0 and 1")
         self.imagenet = imagenet
@@ -122,6 +133,8 @@ class PartSupervisedDataModule(LightningDataModule):
         self.resized = None if resized is None else ResizedStore(resized)
         self.val_resize = val_resize
         self.val_images = val_images
+        self.progressive = progressive
+        self.watch_images = watch_images or 0
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
@@ -186,13 +199,21 @@ class PartSupervisedDataModule(LightningDataModule):
         """Opens the composites and lists the validation images.
 
         Raises:
-            UserError: if the smaller copies do not fit the part labels.
+            UserError: if the smaller copies do not fit the part labels, or the course of the sizes
+                has no end.
         """
         store = CompositeStore(self.composites)
         copies = self.resized
         weights = np.where(store.column("human"), self.human_weight, self.pseudo_weight)
         left_out = {key for key, _ in self.held_out}
-        rows = [row for row, (key, _) in enumerate(store.images()) if key not in left_out]
+        images = list(store.images())
+        rows = [row for row, (key, _) in enumerate(images) if key not in left_out]
+        kept_out = self._rows_to_watch(rows, images, store.column("human"))
+        self.watched = [images[row] for row in sorted(kept_out)]
+        rows = [row for row in rows if row not in kept_out]
+        sides: list[int] = []
+        if self.progressive is not None and self.trainer is not None:
+            sides = self.progressive.sides(self.image_size, self.trainer.max_epochs)
         self.train_set = PartSupervisedImages(
             self.imagenet / "train" if copies is None else copies.images,
             store,
@@ -206,9 +227,10 @@ class PartSupervisedDataModule(LightningDataModule):
             random_erasing=self.random_erasing,
             resampling=self.resampling,
             resized_side=None if copies is None else copies.side,
+            sides=sides,
         )
         if copies is not None:
-            keys = [key for key, _ in store.images()]
+            keys = [key for key, _ in images]
             copies.check(keys, store.column("height"), store.column("width"))
         split = self.imagenet / ("train" if self.held_out else "val")
         val = self.held_out or list_images(split)
@@ -233,9 +255,27 @@ class PartSupervisedDataModule(LightningDataModule):
         shard = torch.utils.data.Subset(self.val_set, range(rank, len(self.val_set), world))
         return self._loader(shard)
 
+    def watched_images(self, epoch: int) -> RecognitionImages:
+        """Centre crops of the `watch_images`, of the size that an epoch trains on."""
+        side = self.train_set.side(epoch)
+        resize = round(self.val_resize * side / self.image_size)
+        return RecognitionImages(self.imagenet / "train", self.watched, side, resize)
+
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Augments training batches on the device; their images become float in [0, 1]."""
         return augment(batch)
+
+    def _rows_to_watch(
+        self, rows: list[int], images: list[tuple[str, int]], human: np.ndarray
+    ) -> set[int]:
+        """Which of the rows are `watch_images`."""
+        number = min(self.watch_images, len(rows) // 8)
+        if not number:
+            return set()
+        unannotated = [row for row in rows if not human[row]]
+        choice = unannotated if len(unannotated) > number else rows
+        order = balanced_positions([images[row][1] for row in choice], self.seed)
+        return {choice[position] for position in order[:number]}
 
     def _listed(self, file: Path) -> list[tuple[str, int]]:
         held_out = read_image_list(file, self.vocabulary.objects)

@@ -72,6 +72,7 @@ class MPM(LightningModule):
 
     Attributes:
         loss_terms: terms of the last step's loss by name, detached.
+        one_step_ended: ends the part of the training whose attack takes one step, at once.
 
     Raises:
         UserError: if `object_parts` is missing or the network does not fit.
@@ -134,6 +135,8 @@ class MPM(LightningModule):
             self.objective = Trades(label_smoothing, trades_weight)
         self.part_loss = PartFocalLoss(label_smoothing=label_smoothing, compiled=compile_network)
         self.attack = attack.of_training()
+        self.one_step_attack = attack.of_training(one_step=True)
+        self.one_step_ended = False
         self.val_attack = attack.of_validation()
         self.accuracy = MulticlassAccuracy(self.num_objects, average="micro")
         self.robust_accuracy = MulticlassAccuracy(self.num_objects, average="micro")
@@ -201,6 +204,16 @@ class MPM(LightningModule):
         _, levels = self.network.forward_with_parts(images)
         return levels[0].logits().argmax(1) if levels else None
 
+    def takes_one_step(self, epoch: int) -> bool:
+        """Whether the attack of an epoch takes one step.
+
+        Raises:
+            UserError: if that depends on a number of epochs that is not known.
+        """
+        if self.one_step_ended or not self.training_attack.one_step_until:
+            return False
+        return self.training_attack.is_one_step(epoch, self.trainer.max_epochs)
+
     def export(self, folder: Path, crop_pct: float = CROP) -> None:
         """Writes the network as it is deployed: without a bypass, a folder that timm loads.
 
@@ -249,8 +262,10 @@ class MPM(LightningModule):
     def _adversarial(self, images: Tensor, labels: Tensor) -> Tensor:
         """Adversarial images under the present strength of the attack; parts play no role."""
         fold = nullcontext() if self.compile_network else folded(self.network)  # compilers fuse
+        one_step = self.takes_one_step(self.current_epoch)
+        attack = self.one_step_attack if one_step else self.attack
         with under_attack(self.network, self.training_attack.mode), fold:
-            return self.attack(
+            return attack(
                 images,
                 self.objective.attack_loss(self.network.surrogate, images, labels),
                 image_generators(len(images), self.global_step, self.global_rank, self.device),

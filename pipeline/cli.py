@@ -22,13 +22,14 @@ from pipeline.runs.global_batch import SameGlobalBatch
 from pipeline.runs.manifest import Manifest, mark_complete, require_complete
 from pipeline.runs.settings import is_done, plain_config, refuse_changed_config
 from pipeline.runs.stage_outputs import StageOutputs
-from pipeline.runs.stages import CONFIGS, STAGES, Stage
+from pipeline.runs.stages import CONFIGS, MPM, STAGES, Stage
 from pipeline.runs.trainer_settings import (
     numbers_of_batches,
     out_of_time,
     refuse_sync_on_cpus,
     refuse_unsuited,
 )
+from pipeline.validation.overfitting_watch import OverfittingWatch
 
 BARS = {"batches": RichProgressBar, "labels": LabelProgressBar}
 
@@ -160,6 +161,8 @@ class PipelineCLI(LightningCLI):
             self.trainer_defaults["callbacks"] = [BARS[self.stage.bar]()]
         kwargs |= {"default_root_dir": str(self.run_folder), **self.limits}
         trainer = super().instantiate_trainer(**kwargs)
+        if self.stage is MPM:
+            trainer.callbacks.insert(0, OverfittingWatch())  # type: ignore[attr-defined]
         self.finite = FiniteTraining()
         if self.stage.trains:  # before all others, which so see no state that is not finite
             trainer.callbacks[:0] = [self.finite, SameGlobalBatch()]  # type: ignore[attr-defined]

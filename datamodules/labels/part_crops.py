@@ -41,6 +41,7 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
         resampling: which library resizes, see `read_crop`.
         resized_side: shorter side of the copies that `folder` holds; None for the originals.
             Crops are drawn in pixels of the original either way, so labels are the same.
+        sides: side of the crops of the first epochs, in place of `image_size`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
         random_erasing: float = 0.0,
         resampling: Resampling = "torch",
         resized_side: int | None = None,
+        sides: Sequence[int] = (),
     ) -> None:
         self.folder = folder
         self.store = store
@@ -68,7 +70,8 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
         self.min_scale = min_scale
         self.color_jitter = color_jitter
         self.seed = seed
-        self.centres = np.arange(0, image_size, label_stride) + 0.5
+        self.label_stride = label_stride
+        self.sides = sides
         self.random_erasing = random_erasing
         self.resampling = resampling
         self.resized_side = resized_side
@@ -89,7 +92,8 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
         runs = self.store.runs(row)
         top, left, height, width = random_crop(rng, runs.height, runs.width, self.min_scale)
         flip = rng.random() < 0.5
-        size = self.image_size
+        # The epoch comes with the index, so a worker that outlives one knows it, too.
+        size = self.side(epoch)
 
         def box(image_height: int, image_width: int) -> Box:
             self._check_size(key, (image_height, image_width), (runs.height, runs.width))
@@ -98,7 +102,7 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
             return left * x, top * y, min(right, image_width), min(bottom, image_height)
 
         image = read_crop(self.folder / key, size, box, self.resampling)
-        centres = self.centres
+        centres = np.arange(0, size, self.label_stride) + 0.5
         below = top + (centres * height / size).astype(np.int64)
         columns = left + ((size - centres if flip else centres) * width / size).astype(np.int64)
         part_labels = runs.at(below, columns).astype(np.int64)
@@ -109,17 +113,21 @@ class PartSupervisedImages(Dataset[dict[str, Any]]):
             "part_labels": torch.from_numpy(part_labels),
             "part_weight": weight * float(part_labels.any()),
             "key": key,
-            **self._drawn(rng),
+            **self._drawn(rng, size),
         }
 
-    def _drawn(self, rng: np.random.Generator) -> dict[str, Tensor]:
+    def side(self, epoch: int) -> int:
+        """Side of the crops of an epoch in pixels."""
+        return self.sides[epoch] if epoch < len(self.sides) else self.image_size
+
+    def _drawn(self, rng: np.random.Generator, size: int) -> dict[str, Tensor]:
         """What the device is to do with the image."""
         drawn = {}
         if self.color_jitter:
             factors = 1 + rng.uniform(-1, 1, 3) * self.color_jitter
             drawn["colour"] = torch.from_numpy(factors.astype(np.float32))
         if self.random_erasing:
-            drawn["erase"] = erased_box(rng, self.random_erasing, self.image_size)
+            drawn["erase"] = erased_box(rng, self.random_erasing, size)
         return drawn
 
     def _check_size(self, key: str, found: tuple[int, int], labels: tuple[int, int]) -> None:

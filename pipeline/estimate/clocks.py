@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from modules.mpm import MPM
+from pipeline.estimate.extent import StepKind
 from pipeline.export.inference_cost import flop_counter
 
 
@@ -19,22 +20,25 @@ class PhasedSteps(Callback):
     """Goes through the kinds of steps, `length` steps each.
 
     Args:
-        names: of the phases.
+        kinds: of the phases.
         length: steps in each.
     """
 
-    def __init__(self, names: Sequence[str], length: int) -> None:
-        self.names = names
+    def __init__(self, kinds: Sequence[StepKind], length: int) -> None:
+        self.kinds = kinds
         self.length = length
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Switches the training attack on or off."""
+        """Switches to the training attack of the phase."""
         if isinstance(pl_module, MPM):
-            clean = self.names[batch_idx // self.length] == "clean"
-            attack = replace(pl_module.training_attack, clean_epochs=sys.maxsize if clean else 0)
-            pl_module.training_attack = attack
+            name = self.kinds[batch_idx // self.length].name
+            pl_module.training_attack = replace(
+                pl_module.training_attack,
+                clean_epochs=sys.maxsize if name == "clean" else 0,
+                one_step_until=1.0 if name == "one-step" else None,
+            )
 
 
 class StepClock(PhasedSteps):

@@ -1,27 +1,104 @@
 """How long a configured training is: devices, images, kinds of steps."""
 
-from typing import Any
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import Tensor
 
 from datamodules.files.errors import UserError
+from datamodules.images.progressive_resolution import ProgressiveResolution
+from modules.attacks.training_attack import TrainingAttack
 from modules.mpm import MPM
 
 
-def kinds_of_steps(module: LightningModule, epochs: int | None) -> dict[str, float]:
-    """Kinds of steps and their shares of the run, which sum to 1.
+@dataclass(frozen=True)
+class StepKind:
+    """Steps that cost the same.
+
+    Attributes:
+        name: `clean`, `one-step` or `adversarial`, or `training` where there is one kind only.
+        side: of the crops in pixels; None for that of the loader outside a training.
+    """
+
+    name: Literal["training", "clean", "one-step", "adversarial"]
+    side: int | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.side is None else f"{self.name} at {self.side} px"
+
+
+def kinds_of_steps(
+    module: LightningModule, data: LightningDataModule, epochs: int | None
+) -> dict[StepKind, float]:
+    """Kinds of steps, in their order, and their shares of the run, which sum to 1.
 
     Args:
         module: of the stage.
+        data: of the stage.
         epochs: of the run; None or -1 where it ends after a number of steps.
     """
     if not isinstance(module, MPM):
-        return {"training": 1.0}
-    if module.training_attack.eps == 0:
-        return {"clean": 1.0}
-    clean = min(1.0, module.training_attack.clean_epochs / epochs) if epochs and epochs > 0 else 0.0
-    return {name: share for name, share in (("clean", clean), ("adversarial", 1 - clean)) if share}
+        return {StepKind("training"): 1.0}
+    progressive = getattr(data, "progressive", None)
+    return course(module.training_attack, progressive, getattr(data, "image_size", 0), epochs)
+
+
+def course(
+    attack: TrainingAttack,
+    progressive: ProgressiveResolution | None,
+    full: int,
+    epochs: int | None,
+) -> dict[StepKind, float]:
+    """Kinds of steps of an MPM and their shares, unless overfitting ends its one-step attacks.
+
+    Args:
+        attack: of the training.
+        progressive: course of the sizes of crops; None for none.
+        full: side of crops in pixels at the end.
+        epochs: of the run; None or -1 where it ends after a number of steps.
+    """
+    sides: list[int | None] = [None] * max(1, epochs or 0)
+    if progressive is not None:
+        sides = [*progressive.sides(full, epochs)]
+    if epochs is None or epochs < 1:  # no share of it is clean
+        return {StepKind("adversarial" if attack.eps else "clean"): 1.0}
+    kinds = Counter(
+        StepKind(_attack(attack, epoch, epochs), side) for epoch, side in enumerate(sides)
+    )
+    return {kind: count / epochs for kind, count in kinds.items()}
+
+
+def _attack(
+    attack: TrainingAttack, epoch: int, epochs: int
+) -> Literal["clean", "one-step", "adversarial"]:
+    if not attack.attacks_in(epoch):
+        return "clean"
+    return "one-step" if attack.is_one_step(epoch, epochs) else "adversarial"
+
+
+def at_side(batch: dict[str, Any], side: int | None) -> dict[str, Any]:
+    """A batch as the loader would hand it over at another size of crops, but for their content.
+
+    Args:
+        batch: of `PartSupervisedDataModule`.
+        side: of the crops in pixels; None leaves it as it is.
+    """
+    full = batch["image"].shape[-1] if side is not None else 0
+    if side in (None, full):
+        return batch
+    cells = batch["part_labels"].shape[-1] * side // full
+    resized = {
+        name: _nearest(batch[name], n) for name, n in (("image", side), ("part_labels", cells))
+    }
+    return batch | resized
+
+
+def _nearest(maps: Tensor, side: int) -> Tensor:
+    chosen = torch.arange(side) * maps.shape[-1] // side
+    return maps[..., chosen, :][..., chosen]
 
 
 def asked_devices(trainer: Any) -> int:

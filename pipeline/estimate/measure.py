@@ -18,7 +18,7 @@ from datamodules.files.errors import UserError
 from datamodules.part_supervised import PartSupervisedDataModule
 from pipeline.cli import PipelineCLI
 from pipeline.estimate.clocks import StepClock, StepFlops
-from pipeline.estimate.extent import asked_devices, images_a_device, kinds_of_steps
+from pipeline.estimate.extent import asked_devices, at_side, images_a_device, kinds_of_steps
 from pipeline.estimate.gpu_peaks import peak_tflops
 from pipeline.runs.stages import MPM, SEGMENTER
 
@@ -44,7 +44,7 @@ class Phase:
     """Steps of one kind.
 
     Attributes:
-        name: `clean` or `adversarial`, or `training` where there is one kind only.
+        name: kind of the steps and, where crops grow, their size.
         share: of all steps, in (0, 1].
         step_seconds: of one batch.
         flops: of one image.
@@ -85,6 +85,11 @@ class Estimate:
     devices: int
     images: float
     hours: float
+
+    @property
+    def flops(self) -> float:
+        """Of the whole run on all devices."""
+        return self.images * self.devices * sum(p.share * p.flops for p in self.phases)
 
 
 class EstimateCLI(PipelineCLI):
@@ -176,30 +181,33 @@ def _measure(cli: EstimateCLI, devices: int | None, steps: int, root: str) -> Es
     per_epoch, batch_size = len(loader) * loader.batch_size, loader.batch_size
     batches, loader_speed = _read(loader, steps)
     devices = devices or asked_devices(trainer)
-    kinds = kinds_of_steps(cli.model, trainer.max_epochs)
-    names, compiled = list(kinds), getattr(cli.model, "compile_network", False)
+    shares = kinds_of_steps(cli.model, cli.datamodule, trainer.max_epochs)
+    kinds, compiled = list(shares), getattr(cli.model, "compile_network", False)
     few = {key: value[:COUNTED_IMAGES] for key, value in batches[0].items()}
-    counter = StepFlops(names, 1)
+    counter = StepFlops(kinds, 1)
     cli.model.compile_network = False
     plain = {"accelerator": "cpu", "precision": "32-true", "callbacks": [counter]}
-    cli.fit([few] * len(names), counter, root, **plain, accumulate_grad_batches=1)
+    counted = [at_side(few, kind.side) for kind in kinds]
+    cli.fit(counted, counter, root, **plain, accumulate_grad_batches=1)
     cli.model.compile_network = compiled
     accumulated = trainer.accumulate_grad_batches or 1
-    clock = StepClock(names, WARM_UP_STEPS + steps * accumulated)
+    clock = StepClock(kinds, WARM_UP_STEPS + steps * accumulated)
     cuda = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    cli.fit(
-        list(itertools.islice(itertools.cycle(batches), len(names) * clock.length)), clock, root
-    )
+    timed = []
+    for kind in kinds:
+        resized = [at_side(batch, kind.side) for batch in batches]
+        timed += list(itertools.islice(itertools.cycle(resized), clock.length))
+    cli.fit(timed, clock, root)
     phases = tuple(
         Phase(
-            name,
+            str(kind),
             share,
             clock.step_seconds(index, WARM_UP_STEPS, accumulated),
             counter.counts[index] / len(few["label"]),
         )
-        for index, (name, share) in enumerate(kinds.items())
+        for index, (kind, share) in enumerate(shares.items())
     )
     device = torch.cuda.get_device_name() if cuda else "CPU"
     precision = str(trainer.precision or "32-true")

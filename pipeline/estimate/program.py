@@ -34,7 +34,8 @@ def show(result: Estimate, console: Console) -> None:
     table.add_row(
         "whole run",
         f"{result.images * result.devices:,.0f} images on {result.devices} devices: "
-        f"{result.hours:,.2f} hours, {result.hours / 24:,.2f} days",
+        f"{result.hours:,.2f} hours, {result.hours / 24:,.2f} days; "
+        f"{result.flops / 1e15:,.3g} PFLOP",
     )
     console.print(table)
     console.print(

@@ -2,10 +2,11 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from modules.weights.classifier_folder import load_classifier
 
@@ -20,9 +21,33 @@ class _NoModules(nullcontext[None]):
     parents = frozenset({"Global"})
 
 
+def _convolution_backward(
+    grad_out_shape: list[int],
+    x_shape: list[int],
+    w_shape: list[int],
+    _bias: Any,
+    _stride: Any,
+    _padding: Any,
+    _dilation: Any,
+    transposed: bool,
+    _output_padding: Any,
+    _groups: int,
+    output_mask: list[bool],
+    **_: Any,
+) -> int:
+    """Each gradient, of input and weight, has the products of the convolution itself.
+
+    torch's own formula leaves the groups out for the weight: of a depthwise convolution it counts
+    as many times too much as there are channels.
+    """
+    once: int = conv_flop_count(x_shape, w_shape, grad_out_shape, transposed=transposed)
+    return once * sum(output_mask[:2])
+
+
 def flop_counter() -> FlopCounterMode:
     """A context whose `get_total_flops()` tells what ran in it; a multiply-add counts as 2."""
-    counter = FlopCounterMode(display=False)
+    formulas = {torch.ops.aten.convolution_backward: _convolution_backward}
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
     counter.mod_tracker = _NoModules()  # type: ignore[assignment]
     return counter
 

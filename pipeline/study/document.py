@@ -9,11 +9,12 @@ from datamodules.files.atomic_files import write_text
 from pipeline.drawing.markdown_table import markdown_table
 from pipeline.published import SCALE_NOTE
 from pipeline.study.results import THREATS, Result
-from pipeline.study.rows import CLAIMS, Row
-from pipeline.study.summary import POWER, Estimate, accuracy, difference, verdict
+from pipeline.study.rows import CLAIMS, FAST, Row
+from pipeline.study.summary import POWER, Estimate, accuracy, difference, margin, verdict
 
 NOTES = "<!-- What follows is kept when this page is written anew. -->"
 NOT_RUN = "not run"
+MARGIN = 1.0  # percentage points that a fast training may lose
 
 
 def write_document(
@@ -62,6 +63,14 @@ def _page(
         "comparisons: of twenty true zeros one would be called a difference.",
         _ordering_table(results, rows, threats),
     ]
+    if fast := _fast_table(results, rows, threats):
+        sections.append(
+            "## At a part of the cost\n\nRows of `configs/stage3_mpm/fast.yaml` less the same rows "
+            f"in full, paired percentage points, and whether more than {MARGIN:g} is lost: "
+            f"undecided where {-MARGIN:g} is inside the interval. FLOPs: "
+            "`benchmarks/fast_recipe.py`."
+        )
+        sections.append(fast)
     return "\n\n".join(sections) + "\n"
 
 
@@ -158,6 +167,20 @@ def _ordering_table(results: Sequence[Result], rows: Sequence[Row], threats: Seq
         ]
         lines.append([said, *verdicts])
     return markdown_table(["the paper", *(THREATS[t] for t in threats)], lines)
+
+
+def _fast_table(results: Sequence[Result], rows: Sequence[Row], threats: Sequence[str]) -> str:
+    """Empty where no pair is shown."""
+    by_name = {row.name: row for row in rows}
+    pairs = [names for names in FAST if all(name in by_name for name in names)]
+    lines = [
+        [
+            f"{by_name[fast].title} - {by_name[full].title}",
+            *(margin(difference(results, fast, full, t), MARGIN) for t in threats),
+        ]
+        for fast, full in pairs
+    ]
+    return markdown_table(["rows", *(THREATS[t] for t in threats)], lines) if pairs else ""
 
 
 def _under(row: Row, threat: str) -> bool:

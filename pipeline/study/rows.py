@@ -97,6 +97,8 @@ ROWS = (
         Row(f"part_weight_0{tenths}", f"part loss times 0.{tenths}", (f"part_weight_0{tenths}",))
         for tenths in (1, 3)
     ),
+    Row("mpm_fast", "MPM, fast", ("fast",), autoattack=True),
+    Row("vanilla_fast", "vanilla AT, fast", ("vanilla", "fast"), autoattack=True),
 )
 """All rows, those first that say most when the study is cut."""
 
@@ -111,6 +113,9 @@ CLAIMS = (
     Claim("mpm", "object_masks", "Table S6"),
 )
 """The orders that the paper reports."""
+
+FAST = (("mpm_fast", "mpm"), ("vanilla_fast", "vanilla"))
+"""Rows of `fast.yaml`, and the rows that they should equal at a part of the cost."""
 
 
 def chosen_rows(names: Sequence[str] | None) -> tuple[Row, ...]:

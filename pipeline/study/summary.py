@@ -129,3 +129,20 @@ def verdict(claim: Claim, results: Sequence[Result], threat: str) -> str:
     if found.is_decided:
         answer = "holds" if found.mean > 0 else "does not hold"
     return f"{answer} ({found.mean:+.1f} ± {found.half:.1f})"
+
+
+def margin(found: Estimate | None, allowed: float) -> str:
+    """Whether a row loses no more than a margin, in words.
+
+    Args:
+        found: difference of the row to another, percentage points; None for no run.
+        allowed: what it may lose.
+    """
+    if found is None:
+        return "not run"
+    if found.runs == 1:
+        return f"one run ({found.mean:+.1f})"
+    answer = "undecided"
+    if abs(found.mean + allowed) > found.half:
+        answer = "not more" if found.mean > -allowed else "more"
+    return f"{answer} ({found.mean:+.1f} ± {found.half:.1f})"

@@ -21,7 +21,7 @@ from pipeline.study.document import write_document
 from pipeline.study.plot import draw_study
 from pipeline.study.processes import Processes
 from pipeline.study.results import Result
-from pipeline.study.rows import CLAIMS, ROWS, chosen_rows
+from pipeline.study.rows import CLAIMS, FAST, ROWS, chosen_rows
 from tests.pipeline.commands import PROJECT
 
 EVALUATION = """
@@ -61,6 +61,7 @@ def test_rows_name_overlays_that_exist_and_claims_name_rows() -> None:
     assert {name for row in ROWS for name in row.overlays} <= overlays
     names = {row.name for row in ROWS}
     assert {name for claim in CLAIMS for name in (claim.better, claim.worse)} <= names
+    assert {name for pair in FAST for name in pair} <= names
     with pytest.raises(ValueError, match="unknown rows sv4"):
         chosen_rows(["sv4"])
 
@@ -96,6 +97,17 @@ def test_page_shows_what_was_not_run_and_keeps_notes(tmp_path: Path) -> None:
     assert "| 67.8 | 39.1 | 13.6 | Table 2 |" in text
     draw_study(results, rows, tmp_path / "study_shapes.png")
     assert Image.open(tmp_path / "study_shapes.png").size[0] > 300
+
+
+def test_page_says_what_fast_rows_lose(tmp_path: Path) -> None:
+    page, rows = tmp_path / "study_shapes.md", chosen_rows(["vanilla", "mpm", "mpm_fast"])
+    accuracies = {"vanilla": [0.5] * 2, "mpm": [0.6] * 2, "mpm_fast": [0.6] * 2}
+    write_document(page, "shapes", "make study", results_of(**accuracies), rows)
+    table = page.read_text().partition("## At a part of the cost")[2]
+    assert "| MPM, fast - MPM (SV3) | not more (+0.0 ± 0.0) |" in table
+    assert "vanilla AT, fast" not in table
+    write_document(page, "shapes", "make study", results_of(mpm=[0.6] * 2), rows[:2])
+    assert "part of the cost" not in page.read_text()
 
 
 def test_a_study_in_use_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.study.results import Result
 from pipeline.study.rows import Claim
-from pipeline.study.summary import accuracy, difference, estimate, verdict
+from pipeline.study.summary import Estimate, accuracy, difference, estimate, margin, verdict
 
 CLAIM = Claim("mpm", "vanilla", "Table 2")
 
@@ -106,3 +106,18 @@ def test_verdicts_say_what_is_decided() -> None:
     assert verdict(CLAIM, [*worse, *results("mpm", alike)], "clean").startswith("undecided (")
     assert verdict(CLAIM, [*worse[:1], *better[:1]], "clean").startswith("one run (+")
     assert verdict(CLAIM, worse, "clean") == "not run"
+
+
+@pytest.mark.parametrize(
+    ("mean", "answer"),
+    [
+        (0.2, "not more (+0.2 ± 1.0)"),
+        (-0.5, "undecided (-0.5 ± 1.0)"),
+        (-2.5, "more (-2.5 ± 1.0)"),
+    ],
+    ids=["not_more", "undecided", "more"],
+)
+def test_a_margin_is_kept_if_all_of_the_interval_does(mean: float, answer: str) -> None:
+    assert margin(Estimate(mean, 0.5, 2.0, 5, 100), 1.0) == answer
+    assert margin(Estimate(mean, math.nan, math.nan, 1, 100), 1.0) == f"one run ({mean:+.1f})"
+    assert margin(None, 1.0) == "not run"
