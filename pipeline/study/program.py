@@ -111,8 +111,8 @@ def main(
     results = write_results(commands, chosen, seeds)
     console.print(f"results: {folder / 'results.csv'}")
     if write_docs:
-        given = [argument for argument in sys.argv[1:] if not argument.startswith("--run=")]
-        command = shlex.join(["python", "-m", "pipeline", *given])
+        arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--run=")]
+        command = shlex.join(["python", "-m", "pipeline", *arguments])
         page = docs / f"study_{found.name}.md"
         recipes = commands.recipes(chosen)
         if more is not None:

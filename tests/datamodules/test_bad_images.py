@@ -20,6 +20,7 @@ from datamodules.evaluation.object_groups import known_groups
 from datamodules.evaluation.ood_sets import ClassFolders
 from datamodules.files.errors import UserError
 from datamodules.imagenet_shards import ShardBatches
+from datamodules.images import jpeg_rows
 from datamodules.images.image_crops import read_crop
 from datamodules.images.image_files import read_header, read_image
 from datamodules.images.image_matching import find_origins
@@ -168,6 +169,7 @@ def test_errors_of_decoders_are_bad_images(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ImageFile.ImageFile, "load", load)
+        patch.setattr(jpeg_rows, "decode_jpeg", None)  # Pillow decodes all files
         refused(reader, root)
 
 
@@ -184,6 +186,7 @@ def test_errors_while_a_file_is_opened_are_bad_images(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image, "open", read)
+        patch.setattr(jpeg_rows, "decode_jpeg", None)
         refused(reader, root)
 
 
