@@ -167,7 +167,7 @@ def test_labels_are_those_of_an_uninterrupted_run(
     there = {path: path.stat().st_mtime_ns for path in labels.glob("*.parquet")}
     assert 0 < len(there) < 18
     rehearsal.go_on(*then)
-    assert all(path.stat().st_mtime_ns == then for path, then in there.items())
+    assert all(path.stat().st_mtime_ns == time for path, time in there.items())
     assert _tables(labels) == _tables(finished_runs / "stage2_pseudolabels" / "labels")
 
 
