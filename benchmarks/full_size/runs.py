@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.full_size.recipes import STEPS, Recipe
-from benchmarks.full_size.step_marks import Mark, read_marks
+from benchmarks.full_size.step_marks import CUT, Mark, read_marks
 from datamodules.labels.pseudo_labels import finished_shards
 from pipeline.runs.manifest import Manifest
 
@@ -55,6 +55,7 @@ def watch(
     stop: Callable[[], str] = str,
     minutes: float = 20.0,
     threads: int = 1,
+    **variables: str,
 ) -> Outcome:
     """Runs Python to its end, or until there is a reason to kill it.
 
@@ -64,8 +65,9 @@ def watch(
         stop: a reason to kill it, if there is one.
         minutes: after which it is killed.
         threads: that it may use.
+        **variables: of its environment, beside those of this process.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"} | variables
     began, started, reason = time.time(), time.monotonic(), ""
     with log.open("a") as output:
         process = subprocess.Popen(
@@ -138,21 +140,17 @@ def cut_and_go_on(
     run.mkdir(parents=True)
     log, command = run / "log.txt", ["-m", "pipeline", *recipe.command(data, runs, run)]
 
-    def second_step() -> str:
-        begun = [mark for mark in read_marks(run) if mark.event == "begins"]
-        done = len(begun) > 1 and (recipe.stage.trains or len(finished_shards(run)) > 0)
-        return "cut" if done else ""
-
-    first = watch(command, log, second_step, minutes, threads)
-    if first.reason != "cut":
-        return {"state": first.reason or f"failed with status {first.status}: see log.txt"}
-    cut = read_marks(run)
-    kept = {file: file.stat().st_mtime_ns for file in finished_shards(run)}
+    kept: dict[Path, int] = {}
 
     def shard_more() -> str:
-        more = len(finished_shards(run)) > len(kept)
-        return "cut" if more and not recipe.stage.trains else ""
+        labels = not recipe.stage.trains
+        return "cut" if labels and len(finished_shards(run)) > len(kept) else ""
 
+    first = watch(command, log, shard_more, minutes, threads, **{CUT: "1"})
+    cut = read_marks(run)
+    if first.reason != "cut" and (first.reason or len(cut) < 3):  # begins, ends, begins
+        return {"state": first.reason or f"failed with status {first.status}: see log.txt"}
+    kept |= {file: file.stat().st_mtime_ns for file in finished_shards(run)}
     second = watch(command, log, shard_more, minutes, threads)
     after = read_marks(run)[len(cut) :]
     times = [*step_times(cut), *step_times(after)]
