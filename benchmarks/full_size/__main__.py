@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.full_size.data import CATEGORIES, PARTS, make_data
 from benchmarks.full_size.recipes import RECIPES
-from benchmarks.full_size.runs import cut_and_go_on, refusal
+from benchmarks.full_size.runs import OUTCOMES, cut_and_go_on, refusal
 from benchmarks.full_size.starts import FIRST, STARTS, start
 from pipeline.drawing.markdown_table import markdown_table
 
@@ -80,7 +80,7 @@ def measure_recipe(args: argparse.Namespace, name: str) -> dict[str, Any]:
         remove_weights(run)
     if recipe.segmenter:
         remove_weights(runs / recipe.segmenter)
-    if "parameters" in row:
+    if row["state"] in OUTCOMES:
         record.write_text(json.dumps(row))
     return row
 

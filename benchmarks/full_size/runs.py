@@ -18,6 +18,7 @@ from datamodules.labels.pseudo_labels import finished_shards
 from pipeline.runs.manifest import Manifest
 
 PROJECT = Path(__file__).parent.parent.parent
+OUTCOMES = ("went on", "began anew")  # of a recipe that came to its end
 EVERY = 0.2  # seconds between two looks at a run
 RESERVE = 1.0  # GB that other programs keep
 
@@ -135,7 +136,7 @@ def cut_and_go_on(
         threads: that it may use.
 
     Returns:
-        The row of the table; `state` is `went on`, or what went wrong.
+        The row of the table; `state` is one of `OUTCOMES`, or what went wrong.
     """
     run.mkdir(parents=True)
     log, command = run / "log.txt", ["-m", "pipeline", *recipe.command(data, runs, run)]
@@ -172,7 +173,7 @@ def cut_and_go_on(
     else:
         good = bool(after) and after[0].step == len(kept)
         good = good and all(file.stat().st_mtime_ns == time for file, time in kept.items())
-    return row | {"state": "went on" if good else "began anew"}
+    return row | {"state": OUTCOMES[0] if good else OUTCOMES[1]}
 
 
 def trained_on(cut: Sequence[Mark], after: Sequence[Mark], updates: int) -> bool:
