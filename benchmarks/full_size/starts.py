@@ -11,6 +11,8 @@ from pipeline.runs.stage_commands import stage_command
 from pipeline.runs.stages import MPM
 
 FIRST = ("import_labels",)  # what stage 3 reads
+# what an earlier call left, which would spare a command its work
+ANEW = {"import_labels": "labels", "store_anew": "labels/composite", "label_report": "label_report"}
 VOCABULARY = """
 from pathlib import Path
 from datamodules.annotations.part_vocabulary import PartVocabulary
@@ -105,8 +107,8 @@ def start(name: str, out: Path, minutes: float, threads: int) -> dict[str, Any]:
     """
     log = out / "records" / f"{name}.log"
     log.unlink(missing_ok=True)
-    if name == "store_anew":
-        shutil.rmtree(out / "runs" / "labels" / "composite", ignore_errors=True)
+    if name in ANEW:
+        shutil.rmtree(out / "runs" / ANEW[name], ignore_errors=True)
     done = watch(STARTS[name](out), log, minutes=minutes, threads=threads)
     state = done.reason or (f"status {done.status}" if done.status else "ended")
     return {"seconds": done.seconds, "cpu": done.cpu, "peak_gb": done.peak, "state": state}
