@@ -50,6 +50,18 @@ def available_gb() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 2**20
 
 
+def high_water_gb(process: int) -> float:
+    """Most resident memory that a process has had, GB (2^30 bytes); 0 once it has ended.
+
+    What `os.wait4` says begins with the memory of the process that started it.
+    """
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
 def watch(
     arguments: Sequence[str],
     log: Path,
@@ -69,7 +81,7 @@ def watch(
         **variables: of its environment, beside those of this process.
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"} | variables
-    began, started, reason = time.time(), time.monotonic(), ""
+    began, started, reason, peak = time.time(), time.monotonic(), "", 0.0
     with log.open("a") as output:
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", *arguments],
@@ -80,6 +92,7 @@ def watch(
             start_new_session=True,
         )
     while True:
+        peak = max(peak, high_water_gb(process.pid))
         ended, status, used = os.wait4(process.pid, os.WNOHANG)
         if ended:
             break
@@ -97,7 +110,7 @@ def watch(
         began,
         time.monotonic() - started,
         used.ru_utime + used.ru_stime,
-        used.ru_maxrss / 2**20,
+        peak,
         process.returncode,
         reason,
     )
