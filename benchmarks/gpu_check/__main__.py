@@ -22,7 +22,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu_check", description=gpu_check.__doc__
     )
-    parser.add_argument("--only", nargs="+", choices=names, default=names, help="of these alone")
+    parser.add_argument("--only", nargs="+", choices=names, help="of these alone")
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for everything")
     parser.add_argument("--markdown", action="store_true", help="also the table for the README")
     given = parser.parse_args(args)
@@ -31,7 +31,9 @@ def main(args: Sequence[str] | None = None) -> int:
     setting = Setting(machine.device, FULL if machine.device == "cuda" else SMALL)
     console = Console(width=110, highlight=False)
     console.print(f"{machine.name}, torch {machine.torch}; {setting.scale.name}")
-    chosen = [entry for entry in ENTRIES if entry.name in given.only]
+    chosen = [entry for entry in ENTRIES if entry.name in (given.only or names)]
+    if setting.device == "cpu" and not given.only:
+        chosen = [entry for entry in chosen if not entry.compiles]
     report = run(chosen, setting, given.budget, console.print)
     if given.markdown:
         print(markdown(report, machine))

@@ -21,12 +21,14 @@ class Entry:
         run: gives its results.
         seconds: that it is assumed to take on a GPU; it is skipped where fewer are left.
         exact: whether float32 must be float32, without TF32.
+        compiles: whether it goes through `torch.compile`, minutes of work on a CPU.
     """
 
     name: str
     run: Callable[[Setting], Sequence[Result]]
     seconds: float
     exact: bool = False
+    compiles: bool = False
 
 
 ENTRIES = (
@@ -36,7 +38,7 @@ ENTRIES = (
     Entry("check_step", checked_step.plain, 5, exact=True),
     Entry("check_detector", detector.check, 15, exact=True),
     Entry("check_store", store.check, 5, exact=True),
-    Entry("check_compiled_step", checked_step.compiled, 40, exact=True),
+    Entry("check_compiled_step", checked_step.compiled, 40, exact=True, compiles=True),
     Entry("part_loss", loss_ratio.measure, 15),
     Entry("step", step.plain_smallest, 10),
     Entry("step_large", step.plain_largest, 15),
@@ -44,8 +46,8 @@ ENTRIES = (
     Entry("data_path", data_path.measure, 15),
     Entry("segmenter", segmenter.measure, 15),
     Entry("autoattack", autoattack.measure, 40),
-    Entry("compiled_step", step.compiled_smallest, 50),
+    Entry("compiled_step", step.compiled_smallest, 50, compiles=True),
     Entry("whole_run", whole_run.measure, 10),
-    Entry("compiled_step_large", step.compiled_largest, 50),
-    Entry("cuda_graphs", step.cuda_graphs, 60),
+    Entry("compiled_step_large", step.compiled_largest, 50, compiles=True),
+    Entry("cuda_graphs", step.cuda_graphs, 60, compiles=True),
 )

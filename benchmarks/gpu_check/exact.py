@@ -40,7 +40,8 @@ def used_statistics(network: nn.Module) -> None:
     generator = torch.Generator().manual_seed(2)
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            assert norm.running_mean is not None and norm.running_var is not None
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             for values, low, high in (
                 (norm.running_mean, -0.3, 0.3),
                 (norm.running_var, 0.5, 2.0),
