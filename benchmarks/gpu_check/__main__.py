@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--markdown", action="store_true", help="also the table for the README")
     given = parser.parse_args(args)
     warnings.filterwarnings("ignore")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     machine = Machine.of_this()
     setting = Setting(machine.device, FULL if machine.device == "cuda" else SMALL)
     console = Console(width=110, highlight=False)

@@ -1,5 +1,6 @@
 """Results as lines, as JSON and as a table in Markdown."""
 
+import math
 from typing import Any
 
 from benchmarks.gpu_check.machine import Machine
@@ -24,7 +25,7 @@ def summary(report: Report, machine: Machine) -> dict[str, Any]:
     """Everything as JSON-able values."""
     checks = {
         r.name: {
-            "value": r.value,
+            "value": _finite(r.value),
             "tolerance": r.tolerance,
             "passed": r.passed,
             "against": r.against,
@@ -36,7 +37,7 @@ def summary(report: Report, machine: Machine) -> dict[str, Any]:
         r.name: {
             "theirs": r.theirs,
             "ours": r.ours,
-            "ratio": r.value,
+            "ratio": _finite(r.value),
             "unit": r.unit,
             "aim": r.aim,
             "verdict": verdict(r.value, r.aim, machine.device),
@@ -88,6 +89,11 @@ def markdown(report: Report, machine: Machine) -> str:
     return f"{table}\n\n{right} of {len(checks)} checks of correctness passed, {versions}" + (
         f"; not measured: {', '.join(missing)}" if missing else ""
     )
+
+
+def _finite(value: float) -> float | None:
+    """None for what JSON cannot say."""
+    return value if math.isfinite(value) else None
 
 
 def _value(result: Ratio | Figure) -> float:
