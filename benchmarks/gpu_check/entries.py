@@ -44,10 +44,10 @@ ENTRIES = (
     Entry("step_large", step.plain_largest, 15),
     Entry("utilisation", utilisation.measure, 10),
     Entry("data_path", data_path.measure, 15),
+    Entry("whole_run", whole_run.measure, 10),
     Entry("segmenter", segmenter.measure, 15),
     Entry("autoattack", autoattack.measure, 40),
     Entry("compiled_step", step.compiled_smallest, 50, compiles=True),
-    Entry("whole_run", whole_run.measure, 10),
     Entry("compiled_step_large", step.compiled_largest, 50, compiles=True),
     Entry("cuda_graphs", step.cuda_graphs, 60, compiles=True),
 )

@@ -96,7 +96,7 @@ class Setting:
     Attributes:
         device: `cuda` or `cpu`.
         scale: the sizes.
-        step_seconds: of our fastest step, by images a step; the estimate needs it.
+        step_seconds: of our step as the recipe has it, by images a step; the estimate needs it.
         step_megabytes: peak of memory of our step at the largest batch, None if not measured.
         loader_speed: images per second of one loading process; the estimate needs it.
     """

@@ -76,7 +76,6 @@ def cuda_graphs(setting: Setting) -> list[Result]:
     steps["recorded"] = step
     step()  # the first call compiles, the second records; `median_seconds` makes another
     found = median_seconds(steps, setting.scale.repetitions, setting.device)
-    _remember(setting, size, found["recorded"])
     ratio = Ratio(
         f"AT step, batch {size}, as CUDA graphs",
         size / found["without"],
@@ -106,12 +105,8 @@ def _against_theirs(setting: Setting, size: int, **settings: Any) -> list[Result
         "ours": trained_step(ours, given),
     }
     found = median_seconds(steps, setting.scale.repetitions, setting.device)
-    _remember(setting, size, found["ours"])
+    if not settings:
+        setting.step_seconds[size] = found["ours"]
     name = f"AT step, batch {size}{', compiled' if settings else ''}"
     rates = (size / found["theirs"], size / found["ours"])
     return [Ratio(name, *rates, "images/s", aim=AIM if settings else None)]
-
-
-def _remember(setting: Setting, size: int, seconds: float) -> None:
-    """Keeps the fastest step of a batch for the estimate."""
-    setting.step_seconds[size] = min(seconds, setting.step_seconds.get(size, seconds))
