@@ -75,6 +75,13 @@ class Figure:
 Result = Check | Ratio | Figure
 
 
+def memory_ratio(name: str, theirs: float, ours: float, device: str) -> Ratio | Figure:
+    """Peaks of memory, MB; those of a CPU belong to a process and are no measure of a call."""
+    if device != "cuda":
+        return Figure(name, None, "MB")
+    return Ratio(name, theirs, ours, "MB")
+
+
 @dataclass
 class Report:
     """All results.

@@ -2,13 +2,13 @@
 
 import torch
 
-from benchmarks.gpu_check.results import Ratio
+from benchmarks.gpu_check.results import Ratio, Result, memory_ratio
 from benchmarks.gpu_check.scale import Setting
 from benchmarks.part_loss import WAYS, inputs
 from benchmarks.side_by_side import median_seconds, peak_growth
 
 
-def measure(setting: Setting) -> list[Ratio]:
+def measure(setting: Setting) -> list[Result]:
     """Forward and backward of dense maps, and of the fused loss; on a GPU of compiled chunks."""
     cuda = setting.device == "cuda"
     dtype = torch.bfloat16 if cuda else torch.float32
@@ -28,5 +28,5 @@ def measure(setting: Setting) -> list[Ratio]:
     name = f"part loss, batch {setting.scale.loss_batch}"
     return [
         Ratio(f"{name}: time", 1e3 * seconds["dense"], 1e3 * fastest, "ms", aim=4.0),
-        Ratio(f"{name}: peak memory", memory["dense"], memory["fused"], "MB"),
+        memory_ratio(f"{name}: peak memory", memory["dense"], memory["fused"], setting.device),
     ]

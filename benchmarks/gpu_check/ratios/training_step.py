@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from benchmarks.adversarial_step import CLEAN, batch, model, trained_step
-from benchmarks.gpu_check.results import Ratio, Result
+from benchmarks.gpu_check.results import Ratio, Result, memory_ratio
 from benchmarks.gpu_check.scale import Setting
 from benchmarks.side_by_side import median_seconds, peak_growth
 from modules.mpm import MPM
@@ -36,7 +36,9 @@ def plain_largest(setting: Setting) -> list[Result]:
     seconds = median_seconds({"clean": clean}, setting.scale.repetitions, setting.device)["clean"]
     return [
         *results,
-        Ratio(f"AT step, batch {size}: peak memory", peaks["theirs"], peaks["ours"], "MB"),
+        memory_ratio(
+            f"AT step, batch {size}: peak memory", peaks["theirs"], peaks["ours"], setting.device
+        ),
         Ratio(
             f"AT step, batch {size}, beside a clean one",
             1e3 * seconds,
