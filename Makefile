@@ -30,7 +30,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 .PHONY: help setup demo demo-photographs test lint check-data sort-val data-statistics import-parts stage1-segmenter \
   stage2-pseudolabels label-report score-segmenter export-labels import-labels stage3-mpm export-model evaluate \
   generalisation compare few-shot human-alignment \
-  downstream-detection report deploy browse tiny-imagenet resize-images estimate study clean
+  downstream-detection report deploy browse tiny-imagenet resize-images estimate study gpu-check clean
 
 help:
 	@echo "make demo                 the whole pipeline on rendered images, 10 to 11 minutes"
@@ -64,6 +64,7 @@ help:
 	@echo "make resize-images        smaller training images       -> RUNS/resized (faster loading)"
 	@echo "make estimate             hours and days of a stage 3 config (DEVICES=8)"
 	@echo "make study                rows of tables 2, 5 and 6 over several seeds -> RUNS/study"
+	@echo "make gpu-check            before renting eight GPUs: 5 minutes on one (ARGS=--markdown)"
 	@echo "make clean                remove caches and the virtual environment, never RUNS"
 	@echo
 	@echo "IMAGENET=  folder with train/ and val/     PINPP=  folder with json/ and including/"
@@ -257,6 +258,9 @@ estimate: $(READY)
 study: $(READY)
 	$(RUN) study --data $(call q,$(or $(DATA),part_shapes)) --out $(call q,$(RUNS)/study) \
 	  --write_docs=true $(ARGS)
+
+gpu-check: $(READY)
+	$(BIN)/python -m benchmarks.gpu_check $(ARGS)
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

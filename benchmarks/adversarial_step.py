@@ -14,10 +14,9 @@ FLOPs come from torch's counter on the CPU; it counts convolutions and matrix pr
 import argparse
 import contextlib
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parent))
 from part_loss import dense
+from side_by_side import median_seconds
 
 from modules.attacks.pixel_units import PixelDistance
 from modules.attacks.training_attack import TrainingAttack
@@ -42,21 +42,42 @@ CLEAN = TrainingAttack(eps=PixelDistance(0))
 Batch = dict[str, Any]
 
 
-def model(**settings: Any) -> MPM:
-    """MPM at full size with seeded random weights."""
+@dataclass(frozen=True)
+class Shape:
+    """What is trained; the recipe's own where nothing else is said.
+
+    Attributes:
+        network: the recogniser; its image size is that of the batch.
+        objects: object classes.
+        part_classes: K + 1.
+    """
+
+    network: NetworkSettings = NetworkSettings(
+        architecture="resnet50", model_args={"act_layer": "gelu"}
+    )
+    objects: int = OBJECTS
+    part_classes: int = PART_CLASSES
+
+
+FULL = Shape()
+
+
+def model(shape: Shape = FULL, **settings: Any) -> MPM:
+    """MPM with seeded random weights."""
     torch.manual_seed(0)
-    network = NetworkSettings(architecture="resnet50", model_args={"act_layer": "gelu"})
-    object_parts = torch.ones(OBJECTS, PART_CLASSES, dtype=torch.bool)
-    return MPM(object_parts, network, **settings).train()
+    object_parts = torch.ones(shape.objects, shape.part_classes, dtype=torch.bool)
+    return MPM(object_parts, shape.network, **settings).train()
 
 
-def batch(size: int, device: str) -> Batch:
+def batch(size: int, device: str, shape: Shape = FULL) -> Batch:
     """A seeded batch as the loader hands it over."""
     generator = torch.Generator().manual_seed(0)
+    side = shape.network.image_size
+    images, cells = (size, 3, side, side), (size, side // 8, side // 8)
     given = {
-        "image": torch.randint(0, 256, (size, 3, 224, 224), dtype=torch.uint8, generator=generator),
-        "label": torch.randint(0, OBJECTS, (size,), generator=generator),
-        "part_labels": torch.randint(0, PART_CLASSES, (size, 28, 28), generator=generator),
+        "image": torch.randint(0, 256, images, dtype=torch.uint8, generator=generator),
+        "label": torch.randint(0, shape.objects, (size,), generator=generator),
+        "part_labels": torch.randint(0, shape.part_classes, cells, generator=generator),
         "part_weight": torch.ones(size),
     }
     return {name: value.to(device) for name, value in given.items()}
@@ -134,20 +155,19 @@ def flop_ratio(size: int = 1) -> tuple[float, float, float]:
     return mine, others, plain
 
 
-def seconds(steps: dict[str, Callable[[], None]], repetitions: int, cuda: bool) -> dict[str, float]:
-    """Median time of each step; they alternate, after one that is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for repetition in range(repetitions + 1):
-        for name, step in steps.items():
-            if cuda:
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            step()
-            if cuda:
-                torch.cuda.synchronize()
-            if repetition:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+def trained_step(mpm: MPM, given: Batch, theirs: bool = False) -> Callable[[], None]:
+    """A step as it is timed: under bfloat16 autocast on a GPU, theirs not in channels-last."""
+    device = given["image"].device.type
+    layout = torch.contiguous_format if theirs else torch.channels_last
+    mpm.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = their_step(mpm, given) if theirs else mpm.training_step(given, 0)
+        loss.backward()
+        mpm.zero_grad()
+
+    return step
 
 
 def timings(size: int, repetitions: int, device: str, compiled: bool) -> dict[str, float]:
@@ -162,19 +182,8 @@ def timings(size: int, repetitions: int, device: str, compiled: bool) -> dict[st
     if compiled:
         variants["ours, compiled"] = model(compile_network=True)
         variants["ours, compiled"].on_fit_start()
-    for name, mpm in variants.items():
-        layout = torch.contiguous_format if name == "theirs" else torch.channels_last
-        mpm.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-
-    def step(name: str) -> None:
-        mpm = variants[name]
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss = their_step(mpm, given) if name == "theirs" else mpm.training_step(given, 0)
-        loss.backward()
-        mpm.zero_grad()
-
-    steps = {name: lambda name=name: step(name) for name in variants}
-    return seconds(steps, repetitions, device == "cuda")
+    steps = {name: trained_step(mpm, given, name == "theirs") for name, mpm in variants.items()}
+    return median_seconds(steps, repetitions, device)
 
 
 def main() -> None:

@@ -95,6 +95,15 @@ def images_and_rows(
     return chosen, vocabulary
 
 
+def write_labels(folder: Path, rows: list[ImageParts], vocabulary: PartVocabulary) -> None:
+    """Writes the labels for both ways: `folder/masks/` of PNGs and `folder/labels.arrow`."""
+    for row in rows:
+        target = (folder / "masks" / row.key).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_png(target, composite(row, vocabulary.inclusions))
+    write_composites(folder / "labels.arrow", rows, vocabulary.inclusions)
+
+
 def microseconds(
     ways: dict[str, Callable[[int, int], object]], images: int, repetitions: int
 ) -> dict[str, list[float]]:
@@ -133,11 +142,7 @@ def main() -> None:
         rows, vocabulary = images_and_rows(
             root, folder / "imagenet", given.images, given.pixels, given.quality
         )
-        for row in rows:
-            target = (folder / "masks" / row.key).with_suffix(".png")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_png(target, composite(row, vocabulary.inclusions))
-        write_composites(folder / "labels.arrow", rows, vocabulary.inclusions)
+        write_labels(folder, rows, vocabulary)
         resize_images(folder / "imagenet", folder / "resized", Settings(), workers=1)
         report(folder, rows, source, given.repetitions)
 

@@ -15,10 +15,10 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+import side_by_side
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -86,20 +86,6 @@ def peak_growth(variant: str, arguments: argparse.Namespace) -> float:
     command = [sys.executable, __file__, f"--memory={variant}", f"--classes={arguments.classes}"]
     command += [f"--backbone={arguments.backbone}", f"--per-part={arguments.per_part}"]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-def measure_memory(run: Callable[[], Any]) -> float:
-    """As `peak_growth`, in this process (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = resident("VmRSS")
-    run()
-    return (resident("VmHWM") - before) / 1024
-
-
-def resident(field: str) -> int:
-    """A line of /proc/self/status, kB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
 def watch(watch: Stopwatch, network: PartMaskRCNN, heads: RoIHeads) -> None:
@@ -170,7 +156,7 @@ def main() -> None:
     }
     images = pictures(arguments.images)
     if arguments.memory:
-        print(measure_memory(lambda: variants[arguments.memory](images[0])))
+        print(side_by_side.peak_growth(lambda: variants[arguments.memory](images[0]), "cpu"))
         return
 
     memory = {name: peak_growth(name, arguments) for name in variants}

@@ -16,14 +16,13 @@ OTHER = [200, 201, 202, 203, 204, 205]  # parts of another object
 Detections = dict[str, Tensor]
 
 
-def build(backbone: str, classes: int) -> PartMaskRCNN:
+SIZES = MaskDetectorSettings(min_size=375, max_size=500, anchor_sizes=(16, 32, 64, 128, 256))
+
+
+def build(backbone: str, classes: int, sizes: MaskDetectorSettings = SIZES) -> PartMaskRCNN:
     """A network whose detections are the six parts, in every image."""
     torch.manual_seed(0)
-    network = PartMaskRCNN(
-        TimmFPN(backbone, 256),
-        classes,
-        MaskDetectorSettings(min_size=375, max_size=500, anchor_sizes=(16, 32, 64, 128, 256)),
-    ).eval()
+    network = PartMaskRCNN(TimmFPN(backbone, sizes.fpn_channels), classes, sizes).eval()
     favour(network, OBJECT)
     return network
 
@@ -80,8 +79,10 @@ def filter_inside(
     return network.detect([image], [allowed[None]])[0][0]
 
 
-def pictures(count: int) -> list[Tensor]:
-    """Smooth random images of 375 x 500 pixels."""
+def pictures(count: int, height: int = 375, width: int = 500) -> list[Tensor]:
+    """Smooth random images."""
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(count, 3, 12, 16, generator=generator)
-    return list(torch.nn.functional.interpolate(coarse, (375, 500), mode="bicubic").clamp(0, 1))
+    return list(
+        torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    )

@@ -87,6 +87,19 @@ class Estimate:
     hours: float
 
 
+def hours(phases: Sequence[Phase], batch_size: int, loader_speed: float, images: float) -> float:
+    """Of a whole run; the slower of loader and step sets the pace of each kind of steps.
+
+    Args:
+        phases: kinds of steps.
+        batch_size: images of one step on one device.
+        loader_speed: images per second of one device's loader.
+        images: that one device sees in the run.
+    """
+    seconds = sum(p.share * max(p.step_seconds / batch_size, 1 / loader_speed) for p in phases)
+    return images * seconds / 3600
+
+
 class EstimateCLI(PipelineCLI):
     """A stage's command line that builds data and module, touches no run folder and runs nothing.
 
@@ -204,7 +217,6 @@ def _measure(cli: EstimateCLI, devices: int | None, steps: int, root: str) -> Es
     device = torch.cuda.get_device_name() if cuda else "CPU"
     precision = str(trainer.precision or "32-true")
     images = images_a_device(trainer, per_epoch, batch_size * accumulated, devices)
-    seconds = sum(p.share * max(p.step_seconds / batch_size, 1 / loader_speed) for p in phases)
     return Estimate(
         device=device,
         precision=precision,
@@ -216,7 +228,7 @@ def _measure(cli: EstimateCLI, devices: int | None, steps: int, root: str) -> Es
         peak=peak_tflops(device, precision) if cuda else None,
         devices=devices,
         images=images,
-        hours=images * seconds / 3600,
+        hours=hours(phases, batch_size, loader_speed, images),
     )
 
 

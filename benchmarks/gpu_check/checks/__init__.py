@@ -1,0 +1,1 @@
+"""Checks of correctness, against float64 or the CPU."""

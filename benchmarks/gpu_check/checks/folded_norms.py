@@ -1,0 +1,50 @@
+"""Batch norms folded into convolutions against the network as it is, in float64 on the CPU."""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from benchmarks.adversarial_step import batch, model
+from benchmarks.gpu_check.exact import deviation, used_statistics
+from benchmarks.gpu_check.results import Check
+from benchmarks.gpu_check.scale import Setting
+from modules.attacks.folding import foldable, folded
+from modules.networks.part_network import PartNetwork
+
+BATCH = 2
+AGAINST = "the network as it is, float64, CPU"
+
+
+def check(setting: Setting) -> list[Check]:
+    """Logits and their gradient by the images in float32; logits under bfloat16 autocast.
+
+    Raises:
+        RuntimeError: if the network has nothing to fold.
+    """
+    shape = setting.scale.shape
+    network = model(shape).network.eval()
+    used_statistics(network)
+    if not foldable(network):
+        raise RuntimeError(f"no batch norm of {shape.network.architecture} can be folded")
+    reference = copy.deepcopy(network).double()
+    network.to(device=setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = batch(BATCH, "cpu", shape)["image"].double() / 255
+    with folded(network):
+        logits, gradient = _through(network, images.float().to(setting.device))
+        with torch.autocast(setting.device, torch.bfloat16), torch.no_grad():
+            rounded = network(images.float().to(setting.device))
+    wanted, wanted_gradient = _through(reference, images)
+    return [
+        Check("folded norms: logits", deviation([logits], [wanted]), 1e-4, AGAINST),
+        Check("folded norms: gradient", deviation([gradient], [wanted_gradient]), 1e-3, AGAINST),
+        Check("folded norms, bfloat16: logits", deviation([rounded], [wanted]), 0.1, AGAINST),
+    ]
+
+
+def _through(network: PartNetwork, images: Tensor) -> tuple[Tensor, Tensor]:
+    images = images.detach().clone().requires_grad_()
+    logits = network.surrogate(images)
+    weights = torch.linspace(-1, 1, logits.shape[1], dtype=logits.dtype, device=logits.device)
+    (gradient,) = torch.autograd.grad((logits * weights).sum(), images)
+    return logits, gradient
