@@ -97,14 +97,14 @@ class Setting:
         device: `cuda` or `cpu`.
         scale: the sizes.
         step_seconds: of our step as the recipe has it, by images a step; the estimate needs it.
-        step_megabytes: peak of memory of our step at the largest batch, None if not measured.
+        step_megabytes: peak of its memory, without weights, by images a step.
         loader_speed: images per second of one loading process; the estimate needs it.
     """
 
     device: str
     scale: Scale
     step_seconds: dict[int, float] = field(default_factory=dict)
-    step_megabytes: float | None = None
+    step_megabytes: dict[int, float] = field(default_factory=dict)
     loader_speed: float | None = None
 
     @property
