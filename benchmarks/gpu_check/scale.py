@@ -69,7 +69,7 @@ SMALL = Scale(
     shape=Shape(CHECKED.network, 10, 400),
     checked=CHECKED,
     batches=(4, 8),
-    repetitions=2,
+    repetitions=1,
     loss_batch=8,
     backbone="test_resnet",
     part_classes=300,
@@ -85,7 +85,7 @@ SMALL = Scale(
     pictures=(1, 64, 96),
     samples=8,
     sample_pixels=160 * 120,
-    attacked=8,
+    attacked=4,
 )
 
 
