@@ -16,14 +16,8 @@ AWKWARD = """My  "Drive" & it's (1); #2"""
 FOLDERS = ["IMAGENET", "PINPP", "PINPP_VAL", "RUNS", "MODEL", "OUT", "SOURCE", "TRUTH", "COCO"]
 FOLDERS += ["UNFILTERED", "SPLIT", "TINY", "HUMANS", "A", "B", "DATA", "SUBSETS", "NAME"]
 FOLDERS += ["LIST", "DEVKIT", "GROUPING", "RESULTS", "IMAGES", "RUN", "THREAT", "CLASSES"]
-SILENT = {
-    "help",
-    "setup",
-    "clean",
-    "lint",
-    "test",
-    "gpu-check",
-}  # these start no program of ours on folders
+# these start no program of ours on folders
+SILENT = {"help", "setup", "clean", "lint", "test", "gpu-check"}
 TARGETS = sorted(
     set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE)) - SILENT
 )

@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 from rich.console import Console
 
@@ -32,15 +33,16 @@ def main(args: Sequence[str] | None = None) -> int:
         logging.getLogger(name).setLevel(logging.ERROR)
     machine = Machine.of_this()
     setting = Setting(machine.device, FULL if machine.device == "cuda" else SMALL)
-    console = Console(width=110, highlight=False)
-    console.print(f"{machine.name}, torch {machine.torch}; {setting.scale.name}")
+    # messages of errors may hold brackets, which are no markup
+    say = partial(Console(highlight=False).print, markup=False, soft_wrap=True)
+    say(f"{machine.name}, torch {machine.torch}; {setting.scale.name}")
     chosen = [entry for entry in ENTRIES if entry.name in (given.only or names)]
     if setting.device == "cpu" and not given.only:
         chosen = [entry for entry in chosen if not entry.compiles]
-    report = run(chosen, setting, given.budget, console.print)
+    report = run(chosen, setting, given.budget, say)
     if given.markdown:
         print(markdown(report, machine))
-    print(json.dumps(summary(report, machine)))
+    print(json.dumps(summary(report, machine), allow_nan=False))
     return 0 if report.passed else 1
 
 

@@ -69,7 +69,7 @@ SMALL = Scale(
     shape=Shape(CHECKED.network, 10, 400),
     checked=CHECKED,
     batches=(4, 8),
-    repetitions=2,
+    repetitions=1,
     loss_batch=8,
     backbone="test_resnet",
     part_classes=300,
@@ -85,7 +85,7 @@ SMALL = Scale(
     pictures=(1, 64, 96),
     samples=8,
     sample_pixels=160 * 120,
-    attacked=8,
+    attacked=4,
 )
 
 
@@ -97,14 +97,14 @@ class Setting:
         device: `cuda` or `cpu`.
         scale: the sizes.
         step_seconds: of our step as the recipe has it, by images a step; the estimate needs it.
-        step_megabytes: peak of memory of our step at the largest batch, None if not measured.
+        step_megabytes: peak of its memory, without weights, by images a step.
         loader_speed: images per second of one loading process; the estimate needs it.
     """
 
     device: str
     scale: Scale
     step_seconds: dict[int, float] = field(default_factory=dict)
-    step_megabytes: float | None = None
+    step_megabytes: dict[int, float] = field(default_factory=dict)
     loader_speed: float | None = None
 
     @property

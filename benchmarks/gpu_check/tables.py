@@ -35,8 +35,8 @@ def summary(report: Report, machine: Machine) -> dict[str, Any]:
     }
     ratios = {
         r.name: {
-            "theirs": r.theirs,
-            "ours": r.ours,
+            "theirs": _finite(r.theirs),
+            "ours": _finite(r.ours),
             "ratio": _finite(r.value),
             "unit": r.unit,
             "aim": r.aim,
@@ -48,7 +48,7 @@ def summary(report: Report, machine: Machine) -> dict[str, Any]:
     }
     figures = {
         r.name: {
-            "value": r.value,
+            "value": _finite(r.value),
             "unit": r.unit,
             "aim": r.aim,
             "verdict": verdict(r.value or 0.0, r.aim, machine.device),
@@ -91,9 +91,9 @@ def markdown(report: Report, machine: Machine) -> str:
     )
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: float | None) -> float | None:
     """None for what JSON cannot say."""
-    return value if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _value(result: Ratio | Figure) -> float:

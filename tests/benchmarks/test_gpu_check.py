@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_check import __main__ as program
+from benchmarks.gpu_check import runner
 from benchmarks.gpu_check.entries import ENTRIES, Entry
 from benchmarks.gpu_check.machine import Machine
 from benchmarks.gpu_check.ratios.utilisation import union
@@ -98,6 +100,34 @@ def test_an_entry_that_raises_is_noted_and_the_others_go_on() -> None:
 def test_what_does_not_fit_the_budget_is_skipped() -> None:
     report = run([Entry("one", lambda _: [], 1)], Setting("cpu", SMALL), 0, lambda _: None)
     assert list(report.skipped) == ["one"]
+
+
+def test_a_slow_card_leaves_out_what_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("synchronize", "reset_peak_memory_stats", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda: 0)
+    clock = [0.0]
+    monkeypatch.setattr(runner, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def slow(_: Setting) -> list[Result]:
+        clock[0] += 30
+        return []
+
+    entries = [Entry("one", slow, 10), Entry("two", slow, 40), Entry("three", slow, 20)]
+    report = run(entries, Setting("cuda", SMALL), 100, lambda _: None)
+    assert report.skipped == {"two": "120 s needed, 70 s left"}
+    assert report.seconds == 60
+
+
+def test_a_card_that_is_broken_by_an_entry_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def illegal() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access [/x] was encountered")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("synchronize", "reset_peak_memory_stats", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, illegal)
+    entries = [Entry(name, lambda _: [], 1) for name in ("one", "two")]
+    report = run(entries, Setting("cuda", SMALL), 100, lambda _: None)
+    assert list(report.failed) == ["one", "two"]
 
 
 def test_judgements() -> None:

@@ -3,6 +3,8 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from benchmarks.adversarial_step import CLEAN, batch, model
 from benchmarks.gpu_check.exact import deviation, gradients
@@ -26,8 +28,30 @@ def plain(setting: Setting) -> list[Check]:
 
 
 def compiled(setting: Setting) -> list[Check]:
-    """The step of `compile_network`, in float32."""
-    return _compared(setting, "compiled step", (1e-5, 2e-3), compile_network=True)
+    """The step of `compile_network`, and what its attack ascends, in float32."""
+    return [
+        *_compared(setting, "compiled step", (1e-5, 2e-3), compile_network=True),
+        _attacked(setting),
+    ]
+
+
+def _attacked(setting: Setting) -> Check:
+    """Gradient by the images of the compiled network in eval mode."""
+    shape = setting.scale.checked
+    mpm, exact = model(shape, compile_network=True).eval(), model(shape).double().eval()
+    given = batch(BATCH, "cpu", shape)
+    mpm.to(device=setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mpm.on_fit_start()
+    images = given["image"].double() / 255
+    pairs = ((mpm, images.float().to(setting.device)), (exact, images))
+    found, wanted = (_gradient(one, points, given["label"]) for one, points in pairs)
+    return Check("compiled step: attack's gradient", deviation([found], [wanted]), 1e-3, AGAINST)
+
+
+def _gradient(mpm: MPM, images: Tensor, labels: Tensor) -> Tensor:
+    images.requires_grad_()
+    loss = F.cross_entropy(mpm.network.surrogate(images), labels.to(images.device))
+    return torch.autograd.grad(loss, images)[0]
 
 
 def _compared(
@@ -60,7 +84,7 @@ def _compared(
     ]
 
 
-def _loss(mpm: MPM, given: dict[str, Any], rounded: torch.autocast | None) -> torch.Tensor:
+def _loss(mpm: MPM, given: dict[str, Any], rounded: torch.autocast | None) -> Tensor:
     if rounded is None:
         return mpm.training_step(given, 0)
     with rounded:

@@ -2,7 +2,11 @@
 
 import statistics
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from benchmarks.data_path import (
     JITTER,
@@ -23,10 +27,21 @@ from datamodules.part_shapes.part_shapes import render_part_shapes
 QUALITY = 97  # of the JPEGs, so that files are about as large as ImageNet's
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Threads that wait for others would count as processor time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def measure(setting: Setting) -> list[Ratio]:
-    """Processor time of a training sample, on rendered images."""
+    """Processor time of a training sample, on rendered images, on one thread as workers have."""
     scale = setting.scale
-    with tempfile.TemporaryDirectory() as name:
+    with one_thread(), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         each = -(-scale.samples // 10)
         root = render_part_shapes(

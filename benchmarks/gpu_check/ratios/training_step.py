@@ -21,24 +21,14 @@ def plain_smallest(setting: Setting) -> list[Result]:
 
 
 def plain_largest(setting: Setting) -> list[Result]:
-    """At the largest batch, with the peaks of memory and the price over a clean step."""
+    """At the largest batch, with the price over a clean step."""
     size = setting.batches[-1]
     given, shape = batch(size, setting.device, setting.scale.shape), setting.scale.shape
     results = _against_theirs(setting, size)
-    peaks = {}
-    for name, theirs in (("theirs", True), ("ours", False)):
-        step = trained_step(model(shape), given, theirs)
-        step()
-        peaks[name] = peak_growth(step, setting.device)
-        del step
-    setting.step_megabytes = peaks["ours"] if setting.device == "cuda" else None
     clean = trained_step(model(shape, attack=CLEAN), given)
     seconds = median_seconds({"clean": clean}, setting.scale.repetitions, setting.device)["clean"]
     return [
         *results,
-        memory_ratio(
-            f"AT step, batch {size}: peak memory", peaks["theirs"], peaks["ours"], setting.device
-        ),
         Ratio(
             f"AT step, batch {size}, beside a clean one",
             1e3 * seconds,
@@ -107,8 +97,13 @@ def _against_theirs(setting: Setting, size: int, **settings: Any) -> list[Result
         "ours": trained_step(ours, given),
     }
     found = median_seconds(steps, setting.scale.repetitions, setting.device)
+    peaks = {way: peak_growth(step, setting.device) for way, step in steps.items()}
     if not settings:
         setting.step_seconds[size] = found["ours"]
+        setting.step_megabytes[size] = peaks["ours"]
     name = f"AT step, batch {size}{', compiled' if settings else ''}"
     rates = (size / found["theirs"], size / found["ours"])
-    return [Ratio(name, *rates, "images/s", aim=AIM if settings else None)]
+    return [
+        Ratio(name, *rates, "images/s", aim=AIM if settings else None),
+        memory_ratio(f"{name}: peak memory", peaks["theirs"], peaks["ours"], setting.device),
+    ]

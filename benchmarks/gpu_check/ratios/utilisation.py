@@ -20,6 +20,9 @@ def measure(setting: Setting) -> list[Figure]:
 
     The union of the kernels' times over wall time. The profiler itself slows the launches down, so
     that the share is at least this. A CPU has none.
+
+    Raises:
+        RuntimeError: if the profiler is not shown the GPU's kernels.
     """
     device, size = setting.device, setting.batches[-1]
     mpm = model(setting.scale.shape)
@@ -48,6 +51,11 @@ def measure(setting: Setting) -> list[Figure]:
         synchronize(device)
         wall = time.perf_counter() - started
     spans = device_spans(profiler.events() or ())
+    if device == "cuda" and not spans:
+        raise RuntimeError(
+            "the profiler sees no kernel: run as root, or let the driver allow profiling "
+            "(NVreg_RestrictProfilingToAdminUsers=0)"
+        )
     share = 100 * union(spans) / 1e6 / wall if device == "cuda" else None
     return [Figure(f"GPU busy, AT step of batch {size}, at least", share, "%", AIM)]
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks.adversarial_step import batch, flops, model
 from benchmarks.gpu_check.results import Figure
 from benchmarks.gpu_check.scale import Setting
-from pipeline.estimate.extent import images_a_device, kinds_of_steps
+from pipeline.estimate.extent import course, images_a_device
 from pipeline.estimate.gpu_peaks import peak_tflops
 from pipeline.estimate.measure import Estimate, Phase, hours
 from pipeline.estimate.program import show
@@ -38,8 +38,8 @@ def measure(setting: Setting) -> list[Figure]:
     counted = batch(1, "cpu", setting.scale.shape)
     of_image = flops(lambda: mpm.eval().training_step(counted, 0), mpm)
     phases = tuple(
-        Phase(kind, share, setting.step_seconds[size], of_image)
-        for kind, share in kinds_of_steps(mpm, trainer.max_epochs).items()
+        Phase(str(kind), share, setting.step_seconds[size], of_image)
+        for kind, share in course(mpm.training_attack, None, 0, trainer.max_epochs).items()
     )
     estimate = _estimate(setting, trainer, phases, workers)
     show(estimate, Console(width=110))
@@ -66,7 +66,7 @@ def _estimate(
         workers=workers,
         loader_speed=speed,
         phases=tuple(phases),
-        memory=round((setting.step_megabytes or 0.0) * 2**20),
+        memory=round(setting.step_megabytes[size] * 2**20) if cuda else 0,
         peak=peak_tflops(device, precision) if cuda else None,
         devices=trainer.devices,
         images=images,
