@@ -97,7 +97,7 @@ class Setting:
         device: `cuda` or `cpu`.
         scale: the sizes.
         step_seconds: of our step as the recipe has it, by images a step; the estimate needs it.
-        step_megabytes: peak of its memory, without weights, by images a step.
+        step_megabytes: peak of its memory, without weights, by images a step; 0 on a CPU.
         loader_speed: images per second of one loading process; the estimate needs it.
     """
 

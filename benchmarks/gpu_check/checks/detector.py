@@ -41,7 +41,7 @@ def check(setting: Setting) -> list[Check]:
         missing = (after["labels"].sort()[0] != inside["labels"].sort()[0]).double().mean().item()
     return [
         *(
-            Check(f"detector: {name}", deviation([found[name]], [wanted[name]]), 1e-3, against)
+            Check(f"detector: {name}", deviation([found[name]], [wanted[name]]), 1e-4, against)
             for name in wanted
         ),
         Check("detector: labels that the filter changes", missing, 0.02, "torchvision's heads"),

@@ -14,6 +14,8 @@ from modules.networks.part_network import PartNetwork
 
 BATCH = 2
 AGAINST = "the network as it is, float64, CPU"
+# Of logits, their gradient and logits in bfloat16; ResNet-50 on a CPU has 6e-7, 3e-5 and 5e-3.
+TOLERANCES = (1e-4, 1e-3, 3e-2)
 
 
 def check(setting: Setting) -> list[Check]:
@@ -35,10 +37,14 @@ def check(setting: Setting) -> list[Check]:
         with torch.autocast(setting.device, torch.bfloat16), torch.no_grad():
             rounded = network(images.float().to(setting.device))
     wanted, wanted_gradient = _through(reference, images)
+    found = {
+        "folded norms: logits": deviation([logits], [wanted]),
+        "folded norms: gradient": deviation([gradient], [wanted_gradient]),
+        "folded norms, bfloat16: logits": deviation([rounded], [wanted]),
+    }
     return [
-        Check("folded norms: logits", deviation([logits], [wanted]), 1e-4, AGAINST),
-        Check("folded norms: gradient", deviation([gradient], [wanted_gradient]), 1e-3, AGAINST),
-        Check("folded norms, bfloat16: logits", deviation([rounded], [wanted]), 0.1, AGAINST),
+        Check(name, value, tolerance, AGAINST)
+        for (name, value), tolerance in zip(found.items(), TOLERANCES, strict=True)
     ]
 
 

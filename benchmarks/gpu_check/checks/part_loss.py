@@ -10,7 +10,8 @@ from benchmarks.part_loss import dense, fused, inputs
 
 AGAINST = "dense maps, float64, CPU"
 # Of value and gradients. bfloat16 keeps 8 bits of the logits, and gradients are products of it.
-TOLERANCES = {torch.float32: (1e-5, 1e-4), torch.bfloat16: (1e-2, 3e-2)}
+# On a CPU, at full size, they deviate by 1e-7 and 1e-6, in bfloat16 by 4e-6 and 4e-3.
+TOLERANCES = {torch.float32: (1e-5, 1e-4), torch.bfloat16: (1e-3, 2e-2)}
 BATCH = 2
 
 

@@ -22,7 +22,7 @@ def plain(setting: Setting) -> list[Check]:
     """The step as it is, in float32 and under bfloat16 autocast."""
     rounded = torch.autocast(setting.device, torch.bfloat16)
     return [
-        *_compared(setting, "step", (1e-5, 2e-3)),
+        *_compared(setting, "step", (1e-5, 5e-4)),
         *_compared(setting, "step, bfloat16", BF16, rounded),
     ]
 

@@ -97,7 +97,9 @@ def _against_theirs(setting: Setting, size: int, **settings: Any) -> list[Result
         "ours": trained_step(ours, given),
     }
     found = median_seconds(steps, setting.scale.repetitions, setting.device)
-    peaks = {way: peak_growth(step, setting.device) for way, step in steps.items()}
+    peaks = dict.fromkeys(steps, 0.0)
+    if setting.device == "cuda":
+        peaks = {way: peak_growth(step, setting.device) for way, step in steps.items()}
     if not settings:
         setting.step_seconds[size] = found["ours"]
         setting.step_megabytes[size] = peaks["ours"]

@@ -66,7 +66,7 @@ def _estimate(
         workers=workers,
         loader_speed=speed,
         phases=tuple(phases),
-        memory=round(setting.step_megabytes[size] * 2**20) if cuda else 0,
+        memory=round(setting.step_megabytes[size] * 2**20),
         peak=peak_tflops(device, precision) if cuda else None,
         devices=trainer.devices,
         images=images,
