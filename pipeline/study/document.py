@@ -93,7 +93,8 @@ def _design(complete: Sequence[Result], threats: Sequence[str]) -> str:
     return (
         f"Cross-validation: all images without part annotations are split into {len(folds)} folds, "
         f"each tested on by networks that were trained on the rest and on the annotated images, "
-        f"{len(seeds)} times with other seeds; measured: {measured}."
+        f"{f'{len(seeds)} times with other seeds' if len(seeds) > 1 else 'once'}; measured: "
+        f"{measured}."
     )
 
 

@@ -59,8 +59,8 @@ def main(
         run: false only sums up what is there.
         write_docs: write study_DATA.md, .png and .parquet, the outcome of every image.
         docs: folder to write them to.
-        more: such a .parquet of an earlier study of the same recipe, with other seeds or rows, that
-            is summed up with this one.
+        more: such a .parquet of an earlier study of the same recipe, whose runs are not made again
+            but summed up with this one's.
 
     Raises:
         UserError: if an argument or a run folder is wrong, or runs failed.
@@ -95,6 +95,8 @@ def main(
         autoattack,
         None if folds is None else make_folds(found.imagenet, found.pinpp, folder / "folds", folds),
     )
+    recipes = commands.recipes(chosen)
+    earlier = [] if more is None else read_outcomes(more, recipes)
     console = Console()
     failures: list[str] = []
     if run:
@@ -102,7 +104,8 @@ def main(
         jobs = jobs or (1 if torch.cuda.is_available() else cores)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         with Processes(folder, max(1, cores // jobs)) as processes:
-            study = Study(commands, chosen, seeds, processes, jobs, console)
+            known = {(result.row, result.seed, result.fold) for result in earlier}
+            study = Study(commands, chosen, seeds, processes, jobs, console, known)
             try:
                 study.make_labels(labels)
             except StepFailed as failure:
@@ -114,9 +117,7 @@ def main(
         arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--run=")]
         command = shlex.join(["python", "-m", "pipeline", *arguments])
         page = docs / f"study_{found.name}.md"
-        recipes = commands.recipes(chosen)
-        if more is not None:
-            results = together(results, read_outcomes(more, recipes))
+        results = together(results, earlier)
         write_outcomes(page.with_suffix(".parquet"), results, recipes)
         draw_study(results, chosen, page.with_suffix(".png"))
         write_document(page, found.name, command, results, chosen)

@@ -1,6 +1,6 @@
 """Runs the study: labels once, then every row of one seed and fold, of the next, and so on."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Study:
         processes: runs the commands.
         jobs: processes side by side.
         console: for what is done.
+        known: row, seed and fold of runs whose outcomes are there from an earlier study.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Study:
         processes: Processes,
         jobs: int,
         console: Console,
+        known: Collection[tuple[str, int, int | None]] = (),
     ) -> None:
         self.commands = commands
         self.rows = rows
@@ -51,6 +53,7 @@ class Study:
         self.processes = processes
         self.jobs = jobs
         self.console = console
+        self.known = known
 
     def make_labels(self, given: Path | None) -> None:
         """Trains the segmenter and labels all images, unless the labels are given.
@@ -113,6 +116,8 @@ class Study:
         return failures
 
     def _is_done(self, training: Training) -> bool:
+        if (training.row.name, training.seed, training.fold) in self.known:
+            return True
         marks = self.processes.marks
         if not self.commands.training(training).is_done(marks):
             return False

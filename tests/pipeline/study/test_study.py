@@ -190,7 +190,10 @@ def test_two_rows_from_end_to_end_and_once_only(
 
 
 def test_cross_validation_tests_every_image_once_and_is_summed_up_with_earlier_seeds(
-    shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shapes_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     overlays, over = tmp_path / "overlays", tmp_path / "over"
     overlays.mkdir()
@@ -234,5 +237,16 @@ def test_cross_validation_tests_every_image_once_and_is_summed_up_with_earlier_s
     pq.write_table(table.set_column(table.column_names.index("seed"), "seed", seeds), earlier)
     assert main([*arguments, f"--more={earlier}", "--run=false"]) == 0
     assert "4 of 4 runs are complete" in (docs / f"study_{shapes_root.name}.md").read_text()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(Processes, "_start", refuse)
+    pq.write_table(table, earlier)
+    elsewhere = [*arguments, f"--out={tmp_path / 'elsewhere'}", f"--more={earlier}"]
+    labels = folder / "stage2_pseudolabels"
+    assert main([*elsewhere, f"--labels={labels}"]) == 0
+    assert "2 of 2 runs were done before" in capsys.readouterr().out
+    assert "2 of 2 runs are complete" in (docs / f"study_{shapes_root.name}.md").read_text()
     assert main([*arguments, "--recipe=huge"]) == 1
     assert "no stage has a configuration of that name" in capsys.readouterr().err
