@@ -1,18 +1,15 @@
 """The page in a real browser from the disk, where one is installed."""
 
-import html
 import json
-import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.drawing.dark_mode import GROUND_DARK
+from tests.browser import BROWSER, look_at
 from tests.pipeline.browse.conftest import Browsed
-from tests.pipeline.report.test_browser import BROWSER, OPTIONS
 
 DARK = "--blink-settings=preferredColorScheme=0"
 # written into the document that the browser prints
@@ -74,19 +71,6 @@ addEventListener("load", async () => {
 </script>"""
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser, such as chromium")
-
-
-def look_at(page: Path, profile: Path, *more: str) -> tuple[dict[str, Any], list[str]]:
-    """What the script in the page found, and the lines of the console."""
-    for attempt in range(4):  # a busy machine's browser may print before all pictures are decoded
-        command = [str(BROWSER), *OPTIONS, *more, f"--user-data-dir={profile}{attempt}"]
-        done = subprocess.run(
-            [*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
-        )
-        if found := re.search(r'<pre id="check">(.*?)</pre>', done.stdout, re.DOTALL):
-            console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-            return json.loads(html.unescape(found[1])), console
-    raise AssertionError("the script in the page did not run to its end")
 
 
 @pytest.fixture(scope="module")

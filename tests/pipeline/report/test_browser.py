@@ -1,25 +1,14 @@
 """The report in a real browser, where one is installed."""
 
-import html
-import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.report.build import build_report
+from tests.browser import BROWSER, look_at
 from tests.pipeline.report.report_runs import write_runs
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), None)
-OPTIONS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
-    *("--virtual-time-budget=20000", "--enable-logging=stderr", "--v=0", "--dump-dom"),
-)
 # written into the document that the browser prints
 CHECK = """<script>
 addEventListener("load", async () => {
@@ -65,19 +54,7 @@ addEventListener("load", async () => {
 });
 </script>"""
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser ({', '.join(BROWSERS)})")
-
-
-def look_at(page: Path, profile: Path) -> tuple[str, list[str]]:
-    """The document after its scripts ran, and the lines of the console."""
-    done = subprocess.run(
-        [str(BROWSER), *OPTIONS, f"--user-data-dir={profile}", page.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser, such as chromium")
 
 
 def numbers(values: list[str | None]) -> list[float]:
@@ -93,13 +70,7 @@ def looked(
     data = {"imagenet": shapes_root / "imagenet", "pinpp": shapes_root / "pinpp"}
     page = build_report(runs, folder / "index.html", **data)
     page.write_text(page.read_text().replace("</body>", f"{CHECK}</body>"))
-    for attempt in range(4):  # a busy machine's browser may print before all pictures are decoded
-        document, console = look_at(page, folder / f"profile{attempt}")
-        if '<pre id="check">' in document:
-            break
-    found = re.search(r'<pre id="check">(.*?)</pre>', document, re.DOTALL)
-    assert found, "the script in the page did not run to its end"
-    return json.loads(html.unescape(found[1])), console
+    return look_at(page, folder / "profile")
 
 
 def test_nothing_on_the_console(looked: tuple[dict[str, Any], list[str]]) -> None:
