@@ -121,6 +121,6 @@ def test_headings_sort(looked: tuple[dict[str, Any], list[str]]) -> None:
 
 def test_an_error_would_be_seen(tmp_path: Path) -> None:
     page = tmp_path / "broken.html"
-    page.write_text("<body><script>notThere()</script></body>")
+    page.write_text('<body><pre id="check">{}</pre><script>notThere()</script></body>')
     _, console = look_at(page, tmp_path / "profile")
     assert any("notThere is not defined" in line for line in console)
