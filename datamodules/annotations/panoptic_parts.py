@@ -70,6 +70,7 @@ def read_panoptic_parts(file: Path, height: int, width: int) -> list[AnnotatedOb
         UserError: if it cannot be decoded, has another size, or holds an unknown id.
     """
     with opened_image(file) as image:
+        image.load()  # NumPy would take an AttributeError in there for "no array"
         ids = np.asarray(image)
     if ids.ndim != 2 or ids.dtype.kind not in "iu":
         raise UserError(f"{file} holds {ids.dtype} {ids.shape}, not one integer a pixel")

@@ -42,6 +42,7 @@ def read_png(path: Path) -> np.ndarray:
         UserError: if the file is not that; the message names it.
     """
     with opened_image(path) as image:
+        image.load()  # NumPy would take an AttributeError in there for "no array"
         mode, labels = image.mode, np.asarray(image)
     if mode not in MODES:
         raise UserError(f"{path} has mode {mode}: a label map is a grey PNG of 8 or 16 bits")
