@@ -98,7 +98,13 @@ ROWS = (
         for tenths in (1, 3)
     ),
     Row("mpm_fast", "MPM, fast", ("fast",), autoattack=True),
-    Row("vanilla_fast", "vanilla AT, fast", ("vanilla", "fast"), autoattack=True),
+    Row(
+        "vanilla_fast",
+        "vanilla AT, fast",
+        ("vanilla", "fast"),
+        autoattack=True,
+        pseudo_labels=False,
+    ),
 )
 """All rows, those first that say most when the study is cut."""
 
