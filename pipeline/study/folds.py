@@ -56,9 +56,7 @@ def make_folds(imagenet: Path, pinpp: Path, folder: Path, count: int) -> Folds:
             if key not in annotated:
                 by_label.setdefault(label, []).append(key)
     for label, name in enumerate(vocabulary.objects):
-        keys = sorted(
-            by_label.get(label, ()), key=lambda key: hashlib.sha256(key.encode()).digest()
-        )
+        keys = sorted(by_label.get(label, ()), key=_place)
         if len(keys) < count:
             raise UserError(
                 f"{name} has {len(keys)} images without part annotations, fewer than {count} folds"
