@@ -52,7 +52,8 @@ def main(args: Sequence[str]) -> int:
         line = user_message(error)
         if line is None:
             raise
-        print(f"error: {line}", file=sys.stderr)
+        # in one write: unbuffered, `print` writes the end of the line alone, and processes mix
+        sys.stderr.write(f"error: {line}\n")
         return 1
     if isinstance(result, Path):
         print(result)
