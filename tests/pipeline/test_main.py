@@ -1,5 +1,6 @@
 """Exit status and what is printed: done, the user's errors, wrong usage, defects."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,20 @@ def test_errors_of_the_user_are_one_line_and_status_1(
 ) -> None:
     assert main(["example", f"--kind={kind}"]) == 1
     assert capsys.readouterr() == ("", line + "\n")
+
+
+def test_an_error_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the lines of processes that share an unbuffered stderr do not mix."""
+    writes: list[str] = []
+
+    class Unbuffered(StringIO):
+        def write(self, text: str) -> int:
+            writes.append(text)
+            return len(text)
+
+    monkeypatch.setattr("sys.stderr", Unbuffered())
+    assert main(["example", "--kind=user"]) == 1
+    assert writes == ["error: labels.json is damaged: run stage 2 again\n"]
 
 
 @pytest.mark.parametrize("before", [[], ["estimate", "--devices=8"]])
