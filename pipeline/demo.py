@@ -14,15 +14,17 @@ from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
 from datamodules.labels.label_set import read_labels
 from datamodules.part_shapes.part_shapes import render_part_shapes
-from pipeline.demo_figures import show_parts, show_robustness
+from pipeline.demo_figures import over_trainings, show_parts, show_robustness
 from pipeline.labelling.quality import LabelQuality, pseudo_label_miou
 from pipeline.runs.stage_commands import stage_command
 from pipeline.runs.stages import EVALUATION, LABELS, MPM, SEGMENTER, Stage
-from pipeline.study.commands import StudyData, find_data
+from pipeline.study.commands import StudyCommands, StudyData, find_data
+from pipeline.study.rows import chosen_rows
 
 VANILLA = "stage3_vanilla"
 MODELS = (MPM.name, VANILLA)
 SHAPES = "part_shapes"
+DOCS = Path(__file__).parent.parent / "docs"
 TESTED = 100  # val images of each kind of object: 1,000 decide differences of two points or three
 # Rendered objects and networks from scratch; or photographs and networks from real weights.
 SMALL = dict.fromkeys((SEGMENTER, LABELS, MPM, EVALUATION), "small")
@@ -123,11 +125,19 @@ class Demo:
         rows = read_labels(labels, vocabulary.objects)
         LabelQuality(pseudo_label_miou(rows, truth, vocabulary.inclusions)).write(labels)
 
+    def trainings(self) -> str:
+        """What the study of the demo's recipe knows of more trainings than one, in a sentence."""
+        labels = self.runs / LABELS.name
+        recipe = self.configs[MPM]
+        study = StudyCommands(self.data, self.runs, recipe, (), labels, labels, autoattack=0)
+        recipes = study.recipes(chosen_rows(["mpm", "vanilla"]))
+        return over_trainings(DOCS / f"study_{self.data.name}.parquet", recipes)
+
     def show(self) -> None:
         """Prints the figures of all stages, and what they say."""
         show_parts(self.runs, self.console)
         mpm, vanilla = (self.runs / EVALUATION.name / model for model in MODELS)
-        show_robustness(mpm, vanilla, self.console)
+        show_robustness(mpm, vanilla, self.trainings(), self.console)
         report = self.runs / "report" / "index.html"
         self.console.print(f"{time.monotonic() - self.started:.0f} s; report: {report}")
 

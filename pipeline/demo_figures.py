@@ -7,12 +7,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from datamodules.files.errors import UserError
 from pipeline.evaluation.compare_outcomes import compare
 from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes
 from pipeline.evaluation.summaries import RobustnessSummary, ThreatRow
 from pipeline.labelling.quality import LabelQuality
 from pipeline.runs.metrics import Metrics
 from pipeline.runs.stages import LABELS, SEGMENTER
+from pipeline.study.outcomes import read_outcomes as read_study
+from pipeline.study.results import THREATS
+from pipeline.study.summary import difference
 
 AUTOATTACK, SAME_BALL = "autoattack", "pgd10"  # of configs/evaluate/small.yaml, both 4/255
 SEGMENTER_ROWS = {
@@ -41,12 +45,13 @@ def show_parts(runs: Path, console: Console) -> None:
     console.print(parts)
 
 
-def show_robustness(mpm: Path, vanilla: Path, console: Console) -> None:
+def show_robustness(mpm: Path, vanilla: Path, trainings: str, console: Console) -> None:
     """Prints the accuracies of both models, their paired differences, and what these say.
 
     Args:
         mpm: evaluation of MPM.
         vanilla: evaluation of vanilla adversarial training, on the same images.
+        trainings: what is known of other trainings, a sentence.
         console: to print to.
     """
     titles = {row.name: _title(row) for row in RobustnessSummary.read(mpm).threats}
@@ -60,7 +65,7 @@ def show_robustness(mpm: Path, vanilla: Path, console: Console) -> None:
         difference = rf"{gap:+.1f} \[{low:+.1f}, {high:+.1f}]"
         table.add_row(titles[name], str(row["b"]["n"]), *sides, difference)
     console.print(table)
-    for line in words(rows, outcomes, titles):
+    for line in [*words(rows, outcomes, titles), trainings]:
         console.print(f"- {line}", markup=False, highlight=False)
 
 
@@ -91,11 +96,30 @@ def words(
             "PGD of ten steps is weaker than AutoAttack, which was not run: make evaluate "
             "MODEL=... ARGS=--data.init_args.images.autoattack=50 takes minutes."
         )
-    lines.append(
-        "The intervals are over images, of one training each: how much trainings differ is in "
-        "docs/study_part_shapes.md."
-    )
     return lines
+
+
+def over_trainings(study: Path, recipes: Mapping[str, str]) -> str:
+    """How far MPM is from vanilla over several trainings, and that those above are one of each.
+
+    Args:
+        study: outcomes of a study, its page beside them.
+        recipes: hash of today's configurations of `mpm` and `vanilla`, see `StudyCommands.recipes`.
+    """
+    alone = "The intervals above are over images, of one training each; trainings differ, too"
+    try:
+        results = read_study(study, recipes)
+    except UserError:  # no such file, or of other settings
+        return f"{alone}: make study says by how much."
+    found = {THREATS[name]: difference(results, "mpm", "vanilla", name) for name in THREATS}
+    parts = [f"{e.mean:+.1f} ± {e.half:.1f} points {title}" for title, e in found.items() if e]
+    one = next((e for e in found.values() if e), None)
+    if one is None or one.runs == 1:
+        return f"{alone}: make study says by how much."
+    return (
+        f"{alone}: over {one.runs} of each, on {one.images:,} images, MPM - vanilla is "
+        f"{', '.join(parts)} (docs/{study.stem}.md)."
+    )
 
 
 def _verdict(name: str, row: Mapping[str, Any]) -> str:
