@@ -111,14 +111,18 @@ def over_trainings(study: Path, recipes: Mapping[str, str]) -> str:
         results = read_study(study, recipes)
     except UserError:  # no such file, or of other settings
         return f"{alone}: make study says by how much."
-    found = {THREATS[name]: difference(results, "mpm", "vanilla", name) for name in THREATS}
-    parts = [f"{e.mean:+.1f} ± {e.half:.1f} points {title}" for title, e in found.items() if e]
-    one = next((e for e in found.values() if e), None)
-    if one is None or one.runs == 1:
+    found = {name: difference(results, "mpm", "vanilla", name) for name in THREATS}
+    known = {name: gap for name, gap in found.items() if gap is not None and gap.runs > 1}
+    if not known:
         return f"{alone}: make study says by how much."
+    one = next(iter(known.values()))
+    gaps = ", ".join(
+        f"{gap.mean:+.1f} ± {gap.half:.1f} {'' if name == 'clean' else 'under '}{THREATS[name]}"
+        for name, gap in known.items()
+    )
     return (
-        f"{alone}: over {one.runs} of each, on {one.images:,} images, MPM - vanilla is "
-        f"{', '.join(parts)} (docs/{study.stem}.md)."
+        f"{alone}: over {one.runs} of each, on {one.images:,} images, MPM - vanilla is in points "
+        f"{gaps} (docs/{study.stem}.md)."
     )
 
 

@@ -57,8 +57,8 @@ def test_other_trainings_are_those_of_a_study_of_the_same_recipe(tmp_path: Path)
     ]
     write_outcomes(study, results, recipes)
     line = over_trainings(study, recipes)
-    assert "over 3 of each, on 50 images, MPM - vanilla is +20.0 ± 11." in line
-    assert line.endswith("points APGD 4/255 (docs/study_shapes.md).")
+    assert "over 3 of each, on 50 images, MPM - vanilla is in points +20.0 ± 11." in line
+    assert line.endswith(" under APGD 4/255 (docs/study_shapes.md).")
     assert over_trainings(study, recipes | {"mpm": "changed"}) == unknown
     write_outcomes(study, [r for r in results if r.seed == 0], recipes)
     assert over_trainings(study, recipes) == unknown
