@@ -114,7 +114,7 @@ def test_stage_3_fresh_and_from_weights(
     structure: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = NetworkSettings(structure, "test_resnet")
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "lightning.pytorch"):  # a command may have silenced it
         fresh = mpm(settings)
     assert find_normalisation(fresh.network).values == HALF
     assert "timm's configuration of test_resnet.r160_in1k" in caplog.text
