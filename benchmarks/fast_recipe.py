@@ -11,7 +11,6 @@ the CPU; it counts convolutions and matrix products. Robust accuracies: `make st
 """
 
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from modules.mpm import MPM
 from modules.networks.structures import NetworkSettings
 from pipeline.estimate.extent import StepKind, course
 from pipeline.export.inference_cost import flop_counter
+from pipeline.runs.process_state import quiet_lightning
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RECIPES = CONFIGS / "stage3_mpm"
@@ -136,11 +136,11 @@ def run_flops(names: Names, extent: Images) -> tuple[float, dict[str, float]]:
 
 def main() -> None:
     """Prints the table and, last, the ratios as JSON."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     ratios = {}
     for name, (extent, full, fast) in PAIRS.items():
-        before, _ = run_flops(full, extent)
-        after, kinds = run_flops(fast, extent)
+        with quiet_lightning():
+            before, _ = run_flops(full, extent)
+            after, kinds = run_flops(fast, extent)
         print(f"{name}: {before / 1e15:,.4g} PFLOP in full, {after / 1e15:,.4g} fast")
         for kind, count in kinds.items():
             print(f"  {kind:24}{count / before:8.3f}")

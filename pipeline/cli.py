@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -20,6 +19,7 @@ from pipeline.labelling.shard_callback import closes_run
 from pipeline.runs.finite_training import FiniteTraining
 from pipeline.runs.global_batch import SameGlobalBatch
 from pipeline.runs.manifest import Manifest, mark_complete, require_complete
+from pipeline.runs.process_state import trained_products
 from pipeline.runs.settings import is_done, plain_config, refuse_changed_config
 from pipeline.runs.stage_outputs import StageOutputs
 from pipeline.runs.stages import CONFIGS, MPM, STAGES, Stage
@@ -209,13 +209,17 @@ def main(args: list[str]) -> PipelineCLI | None:
     if not args or args[0] not in STAGES:
         raise UserError(f"no stage {' '.join(args[:1])}: give one of {', '.join(STAGES)}")
     stage = STAGES[args[0]]
-    torch.set_float32_matmul_precision("high")
+    with trained_products(), warnings.catch_warnings():
+        return _run(stage, args[1:])
+
+
+def _run(stage: Stage, args: list[str]) -> PipelineCLI | None:
     # The stage comes before the arguments that Lightning parses, so both are given.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     # Epoch metrics are combined before they are logged; averaging them again could round them.
     warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
     try:
-        cli = PipelineCLI(stage, args[1:])
+        cli = PipelineCLI(stage, args)
     except StageComplete as complete:
         print(f"{complete} is complete; to run it again, give another NAME= or delete the folder")
         return None

@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from functools import partial
 
@@ -16,6 +14,7 @@ from benchmarks.gpu_check.machine import Machine
 from benchmarks.gpu_check.runner import BUDGET, run
 from benchmarks.gpu_check.scale import FULL, SMALL, Setting
 from benchmarks.gpu_check.tables import markdown, summary
+from pipeline.runs.process_state import quiet_lightning
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -28,9 +27,6 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for everything")
     parser.add_argument("--markdown", action="store_true", help="also the table for the README")
     given = parser.parse_args(args)
-    warnings.filterwarnings("ignore")
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     machine = Machine.of_this()
     setting = Setting(machine.device, FULL if machine.device == "cuda" else SMALL)
     # messages of errors may hold brackets, which are no markup
@@ -39,7 +35,8 @@ def main(args: Sequence[str] | None = None) -> int:
     chosen = [entry for entry in ENTRIES if entry.name in (given.only or names)]
     if setting.device == "cpu" and not given.only:
         chosen = [entry for entry in chosen if not entry.compiles]
-    report = run(chosen, setting, given.budget, say)
+    with quiet_lightning():
+        report = run(chosen, setting, given.budget, say)
     if given.markdown:
         print(markdown(report, machine))
     print(json.dumps(summary(report, machine), allow_nan=False))

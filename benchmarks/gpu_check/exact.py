@@ -19,17 +19,6 @@ def exact_products() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-@contextmanager
-def trained_products() -> Iterator[None]:
-    """Products of float32 as the trainings have them, with TF32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 def deviation(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     """Norm of the differences over that of what is wanted, of all tensors together."""
     pairs = [

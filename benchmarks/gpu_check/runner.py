@@ -8,10 +8,11 @@ from contextlib import suppress
 import torch
 
 from benchmarks.gpu_check.entries import Entry
-from benchmarks.gpu_check.exact import exact_products, trained_products
+from benchmarks.gpu_check.exact import exact_products
 from benchmarks.gpu_check.results import Figure, Report, Result
 from benchmarks.gpu_check.scale import Setting
 from benchmarks.gpu_check.tables import line
+from pipeline.runs.process_state import trained_products
 
 BUDGET = 300.0  # seconds
 

@@ -20,6 +20,7 @@ from pipeline.cli import PipelineCLI
 from pipeline.estimate.clocks import StepClock, StepFlops
 from pipeline.estimate.extent import asked_devices, at_side, images_a_device, kinds_of_steps
 from pipeline.estimate.gpu_peaks import peak_tflops
+from pipeline.runs.process_state import trained_products
 from pipeline.runs.stages import MPM, SEGMENTER
 
 MEASURED = {stage.name: stage for stage in (SEGMENTER, MPM)}
@@ -177,8 +178,7 @@ def estimate(args: Sequence[str], devices: int | None = None, steps: int = 10) -
         raise UserError(f"estimates are for: {', '.join(f'{name} fit' for name in MEASURED)}")
     if steps < 1:
         raise UserError(f"steps={steps}: time at least 1 step")
-    torch.set_float32_matmul_precision("high")
-    with tempfile.TemporaryDirectory() as root:
+    with trained_products(), tempfile.TemporaryDirectory() as root:
         return _measure(EstimateCLI(MEASURED[args[0]], args[1:]), devices, steps, root)
 
 

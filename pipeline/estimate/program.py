@@ -1,7 +1,5 @@
 """What a training will cost: times a few of its real steps, and writes nothing."""
 
-import logging
-import warnings
 from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
@@ -9,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.estimate.measure import Estimate, estimate
+from pipeline.runs.process_state import quiet_lightning
 from pipeline.runs.stages import STAGES
 
 
@@ -71,10 +70,7 @@ def print_estimate(training: Sequence[str], devices: int | None = None, steps: i
     Raises:
         UserError: if it is no training that can be timed, or an argument of it is wrong.
     """
-    warnings.filterwarnings("ignore")
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     console = Console()
-    with console.status("timing the loader and some steps"):
+    with quiet_lightning(), console.status("timing the loader and some steps"):
         result = estimate(training, devices, steps)
     show(result, console)

@@ -106,13 +106,7 @@ def predict(
         **settings,
     )
     model = PseudoLabelWriter(root / segmenter, data.object_parts, **(labels or {}))
-    # that of SCRIPT: a stage that ran here before leaves less, which some CPUs take at its word
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        trainer.predict(model, datamodule=data, return_predictions=False)
-    finally:
-        torch.set_float32_matmul_precision(before)
+    trainer.predict(model, datamodule=data, return_predictions=False)
 
 
 def start_labelling(
