@@ -107,14 +107,17 @@ def over_trainings(study: Path, recipes: Mapping[str, str]) -> str:
         recipes: hash of today's configurations of `mpm` and `vanilla`, see `StudyCommands.recipes`.
     """
     alone = "The intervals above are over images, of one training each; trainings differ, too"
+    unknown = f"{alone}: make study says by how much"
+    if not study.is_file():
+        return f"{unknown}."
     try:
         results = read_study(study, recipes)
-    except UserError:  # no such file, or of other settings
-        return f"{alone}: make study says by how much."
+    except UserError as error:  # damaged, or of other settings
+        return f"{unknown} ({error})."
     found = {name: difference(results, "mpm", "vanilla", name) for name in THREATS}
     known = {name: gap for name, gap in found.items() if gap is not None and gap.runs > 1}
     if not known:
-        return f"{alone}: make study says by how much."
+        return f"{unknown} ({study} has no two trainings of each)."
     one = next(iter(known.values()))
     gaps = ", ".join(
         f"{gap.mean:+.1f} ± {gap.half:.1f} {'' if name == 'clean' else 'under '}{THREATS[name]}"
@@ -122,7 +125,7 @@ def over_trainings(study: Path, recipes: Mapping[str, str]) -> str:
     )
     return (
         f"{alone}: over {one.runs} of each, on {one.images:,} images, MPM - vanilla is in points "
-        f"{gaps} (docs/{study.stem}.md)."
+        f"{gaps}, with the weights of the last epoch (docs/{study.stem}.md)."
     )
 
 

@@ -58,7 +58,11 @@ def test_other_trainings_are_those_of_a_study_of_the_same_recipe(tmp_path: Path)
     write_outcomes(study, results, recipes)
     line = over_trainings(study, recipes)
     assert "over 3 of each, on 50 images, MPM - vanilla is in points +20.0 ± 11." in line
-    assert line.endswith(" under APGD 4/255 (docs/study_shapes.md).")
-    assert over_trainings(study, recipes | {"mpm": "changed"}) == unknown
+    assert " under APGD 4/255, with the weights of the last epoch (docs/study_shapes.md)" in line
+    changed = over_trainings(study, recipes | {"mpm": "changed"})
+    assert "by how much (" in changed
+    assert "mpm was made by other configurations than today's" in changed
     write_outcomes(study, [r for r in results if r.seed == 0], recipes)
-    assert over_trainings(study, recipes) == unknown
+    assert "has no two trainings of each" in over_trainings(study, recipes)
+    study.write_bytes(b"no Parquet")
+    assert "holds no outcomes of a study" in over_trainings(study, recipes)
