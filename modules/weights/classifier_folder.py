@@ -120,8 +120,8 @@ def locate(model: Path) -> tuple[Path, Path]:
     described = [place for place in places if any((place / n).is_file() for n in DESCRIPTIONS)]
     if not described and (model / CHECKPOINTS).is_dir():
         raise MissingInputError(
-            f"model {model} is a run that has not written its {EXPORT}/ yet, which it does at its "
-            f"end: go on with {TARGET} until it is complete"
+            f"model {model} is a run that has no {EXPORT}/: a recogniser's run writes it at its "
+            f"end (go on with {TARGET} until it is complete), other runs write none"
         )
     if not described:
         looked = " or ".join(str(place / DESCRIPTIONS[0]) for place in places)

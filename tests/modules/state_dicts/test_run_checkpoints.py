@@ -53,7 +53,7 @@ def test_a_run_that_is_under_way_has_no_model_yet(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     for ask in (load_classifier, open_classifier):
         with pytest.raises(
-            FileNotFoundError, match=r"not written its export/ yet.*make stage3-mpm"
+            FileNotFoundError, match=r"is a run that has no export/.*make stage3-mpm"
         ):
             ask(tmp_path)
 

@@ -78,7 +78,7 @@ def test_of_a_segmenter_it_is_the_last_stage(given: str, tmp_path: Path) -> None
 
 def test_a_run_without_a_network_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(MissingInputError, match="has not written its export/ yet"):
+    with pytest.raises(MissingInputError, match="is a run that has no export/"):
         open_features(tmp_path / "run")
     with pytest.raises(MissingInputError, match="model gone does not exist"):
         open_features(Path("gone"))
