@@ -68,12 +68,23 @@ class DetectionAugmentation:
             if self.canvas is not None:
                 height = width = self.canvas
             if self.scale[0] < self.scale[1] or self.canvas is not None:
-                image, masks = v2.ScaleJitter((height, width), self.scale)(image, masks)
+                jitter = v2.ScaleJitter((height, width), self.scale)
+                image, masks = _resized(image, masks, jitter.make_params([image])["size"])
                 crop = v2.RandomCrop((height, width), pad_if_needed=True, fill={
                     tv_tensors.Image: 114, tv_tensors.Mask: 0
                 })  # fmt: skip
                 image, masks = crop(image, masks)
         return image, masks
+
+
+def _resized(
+    image: tv_tensors.Image, masks: tv_tensors.Mask, size: Sequence[int]
+) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    """Both about the centres of pixels; transforms of a `Mask` would sample it at their corners."""
+    pixels = v2.functional.resize(
+        masks.as_subclass(torch.Tensor), list(size), v2.InterpolationMode.NEAREST_EXACT
+    )
+    return v2.functional.resize(image, list(size)), tv_tensors.Mask(pixels)
 
 
 def boxes_of(masks: Tensor) -> Tensor:
