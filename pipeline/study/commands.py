@@ -12,12 +12,16 @@ from jsonargparse import Namespace, dict_to_namespace
 
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
+from datamodules.images.image_lists import read_image_list
+from datamodules.images.imagenet_folder import list_images
 from datamodules.part_shapes.part_shapes import render_part_shapes
 from pipeline.runs.manifest import MANIFEST, Manifest, sha256
 from pipeline.runs.stage_commands import stage_command
 from pipeline.runs.stages import CONFIGS, EVALUATION, LABELS, MPM, SEGMENTER, Stage
 from pipeline.study.folds import Folds
 from pipeline.study.rows import Row
+
+DONE = "done"  # folder of the marks of steps that ended well
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,17 @@ class Step:
             )
         return done == self._state() and manifest.is_complete
 
+    def has_todays_settings(self, marks: Path) -> bool:
+        """Whether the command ended well before, with configurations that say what they say now.
+
+        Args:
+            marks: folder of the marks of what is done.
+        """
+        mark = self._mark(marks)
+        if not mark.is_file():
+            return False
+        return bool(json.loads(mark.read_text())["configs"] == self._state()["configs"])
+
     def mark_done(self, marks: Path) -> None:
         """Notes that the command ended well."""
         write_json(self._mark(marks), self._state())
@@ -142,6 +157,19 @@ class Training:
 
 
 @dataclass(frozen=True)
+class TestedOn:
+    """What a training is tested on.
+
+    Attributes:
+        keys: of the images to take from.
+        number: how many of them, all trainings the same.
+    """
+
+    keys: frozenset[str]
+    number: int
+
+
+@dataclass(frozen=True)
 class StudyCommands:
     """Makes the commands of a study.
 
@@ -164,6 +192,11 @@ class StudyCommands:
     unfiltered: Path
     autoattack: int
     folds: Folds | None = None
+
+    @property
+    def marks(self) -> Path:
+        """Folder of the marks of what is done."""
+        return self.folder / DONE
 
     def segmenter(self) -> Step:
         """Stage 1."""
@@ -233,9 +266,25 @@ class StudyCommands:
             steps = [self.training(training), self.evaluation(training)]
             if row.pseudo_labels:
                 steps += [self.segmenter(), self.labels(filtered=row.filtered)]
-            settings = [str(row.filtered), *(_settings(step.arguments) for step in steps)]
+            said = [json.dumps(_merged(step.arguments), sort_keys=True) for step in steps]
+            settings = [str(row.filtered), *said]
             hashes[row.name] = hashlib.sha256("\n".join(settings).encode()).hexdigest()[:16]
         return hashes
+
+    def tested_on(self) -> dict[int | None, TestedOn]:
+        """By fold, None without folds, what its trainings are tested on."""
+        lists: dict[int | None, list[tuple[str, int]]] = {}
+        if self.folds is None:
+            lists[None] = list_images(self.data.imagenet / "val")
+        else:
+            for fold, file in enumerate(self.folds.held_out):
+                lists[fold] = read_image_list(file, None)
+        settings = _merged(self._step(EVALUATION, self.folder / EVALUATION.name, None).arguments)
+        most = settings["data"]["init_args"]["images"]["clean"]
+        return {
+            fold: TestedOn(frozenset(key for key, _ in images), min(most, len(images)))
+            for fold, images in lists.items()
+        }
 
     def _step(self, stage: Stage, run: Path, earlier: Path | None, *more: str) -> Step:
         configs: list[str | Path] = ["small"]
@@ -253,11 +302,11 @@ class StudyCommands:
         return Step(name, run, tuple(arguments), () if earlier is None else (earlier,))
 
 
-def _settings(arguments: Sequence[str]) -> str:
-    """What the configurations of a command say together, as JSON."""
+def _merged(arguments: Sequence[str]) -> dict[str, Any]:
+    """What the configurations of a command say together."""
     settings = Namespace()
     for argument in arguments:
         if argument.startswith("-c="):
             content = yaml.safe_load(Path(argument.removeprefix("-c=")).read_text()) or {}
             settings.update(dict_to_namespace(content))
-    return json.dumps(settings.as_dict(), sort_keys=True)
+    return dict(settings.as_dict())

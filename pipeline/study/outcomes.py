@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from datamodules.files.atomic_files import written_whole
 from datamodules.files.errors import MissingInputError, UserError
+from pipeline.study.commands import TestedOn
 from pipeline.study.results import Result
 
 SCHEMA = pa.schema(
@@ -59,16 +60,22 @@ def write_outcomes(path: Path, results: Sequence[Result], recipes: Mapping[str, 
         pq.write_table(pa.Table.from_pylist(lines, SCHEMA), partial, compression="zstd")
 
 
-def read_outcomes(path: Path, recipes: Mapping[str, str]) -> list[Result]:
+def read_outcomes(
+    path: Path,
+    recipes: Mapping[str, str],
+    tested: Mapping[int | None, TestedOn] | None = None,
+) -> list[Result]:
     """The runs of some rows in a file that `write_outcomes` wrote.
 
     Args:
         path: Parquet file.
         recipes: hash of the configurations, by row that is wanted.
+        tested: by fold, what the runs must have been tested on; None for whatever it was.
 
     Raises:
         MissingInputError: if there is no such file.
-        UserError: if it is no such file, or a row was made by other configurations.
+        UserError: if it is no such file, or a row was made by other configurations or tested on
+            other images.
     """
     if not path.is_file():
         raise MissingInputError(f"{path} does not exist: give a study's Parquet file")
@@ -92,7 +99,22 @@ def read_outcomes(path: Path, recipes: Mapping[str, str]) -> list[Result]:
             found[run] = Result(row, line["title"], *run[1:], {}, *cost)
         outcomes = found[run].outcomes
         outcomes.setdefault(line["threat"], {})[line["key"]] = line["right"]
-    return list(found.values())
+    results = list(found.values())
+    if tested is not None:
+        _require_images(path, results, tested)
+    return results
+
+
+def _require_images(
+    path: Path, results: Sequence[Result], tested: Mapping[int | None, TestedOn]
+) -> None:
+    for result in results:
+        images, keys = tested.get(result.fold), result.outcomes.get("clean", {}).keys()
+        if images is None or not keys <= images.keys or len(keys) != images.number:
+            raise UserError(
+                f"{path}: {result.row}, {result.name}, was tested on other images than those of "
+                "this study: --more takes a study of the same --data, --folds and --test_images"
+            )
 
 
 def together(results: Sequence[Result], earlier: Sequence[Result]) -> list[Result]:

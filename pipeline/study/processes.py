@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from datamodules.files.errors import UserError
-from pipeline.study.commands import Step
+from pipeline.study.commands import DONE, Step
 
 SECONDS_TO_END = 30
 
@@ -34,7 +34,7 @@ class Processes:
 
     def __init__(self, folder: Path, threads: int) -> None:
         self.logs = folder / "logs"
-        self.marks = folder / "done"
+        self.marks = folder / DONE
         self.logs.mkdir(parents=True, exist_ok=True)
         self.threads = threads
         self._alive: set[subprocess.Popen[bytes]] = set()

@@ -96,7 +96,7 @@ def main(
         None if folds is None else make_folds(found.imagenet, found.pinpp, folder / "folds", folds),
     )
     recipes = commands.recipes(chosen)
-    earlier = [] if more is None else read_outcomes(more, recipes)
+    earlier = [] if more is None else read_outcomes(more, recipes, commands.tested_on())
     console = Console()
     failures: list[str] = []
     if run:

@@ -59,12 +59,18 @@ class Result:
 
 
 def collect(commands: StudyCommands, training: Training) -> Result:
-    """Reads the outcome of one training, without images if it is not complete."""
+    """Reads the outcome of one training.
+
+    Without images if it is not complete, or was made by other configurations than today's.
+    """
     model, outcome = commands.model(training), commands.outcome(training)
     row = training.row
     empty = Result(row.name, row.title, training.seed, training.fold)
     manifests = [Manifest.find(run) for run in (model, outcome)]
     if not all(manifest and manifest.is_complete for manifest in manifests):
+        return empty
+    steps = commands.training(training), commands.evaluation(training)
+    if not all(step.has_todays_settings(commands.marks) for step in steps):
         return empty
     arguments = Manifest.read(outcome).data_arguments
     # the records hold more threats when fewer are asked for than before

@@ -118,7 +118,7 @@ class Study:
     def _is_done(self, training: Training) -> bool:
         if (training.row.name, training.seed, training.fold) in self.known:
             return True
-        marks = self.processes.marks
+        marks = self.commands.marks
         if not self.commands.training(training).is_done(marks):
             return False
         return self.commands.evaluation(training).is_done(marks)

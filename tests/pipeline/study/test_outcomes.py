@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.study.commands import TestedOn
 from pipeline.study.outcomes import read_outcomes, together, write_outcomes
 from pipeline.study.results import Result
 
@@ -32,6 +33,19 @@ def test_other_recipes_and_other_files_are_refused(tmp_path: Path) -> None:
     write_outcomes(file, [run("mpm", 0)], RECIPES)
     with pytest.raises(ValueError, match="mpm was made by other configurations than today's"):
         read_outcomes(file, RECIPES | {"mpm": "3c"})
+
+
+def test_runs_tested_on_other_images_are_refused(tmp_path: Path) -> None:
+    file, both = tmp_path / "o.parquet", frozenset({"a/1.png", "a/2.png"})
+    write_outcomes(file, [run("mpm", 0, 1)], RECIPES)
+    assert read_outcomes(file, RECIPES, {0: TestedOn(frozenset(), 0), 1: TestedOn(both, 2)})
+    for tested in (
+        {None: TestedOn(both, 2)},  # no fold
+        {1: TestedOn(frozenset({"a/1.png", "b/2.png"}), 2)},  # another fold, or other data
+        {1: TestedOn(both | {"a/3.png"}, 3)},  # more of it
+    ):
+        with pytest.raises(ValueError, match="mpm, seed 0, fold 1, was tested on other images"):
+            read_outcomes(file, RECIPES, tested)
 
 
 def test_runs_of_this_study_stand_for_earlier_ones() -> None:
