@@ -53,7 +53,7 @@ def build_t_pinpp(
     out: Path,
     *,
     pinpp: Path | None = None,
-    train: Literal["all", "tiny"] = "all",
+    train: Literal["all", "tiny"] = "tiny",
     max_unmatched: float = 0.01,
     workers: int = 1,
 ) -> dict[str, Any]:
@@ -70,8 +70,8 @@ def build_t_pinpp(
         tiny: folder of Tiny-ImageNet.
         out: folder that must not exist.
         pinpp: annotations; those of images that are left out of training are left out too.
-        train: `all` keeps ImageNet's other training images, `tiny` only those that
-            Tiny-ImageNet's training images are copies of.
+        train: `tiny` keeps the images that Tiny-ImageNet's training images are copies of, which
+            is the paper's set (Appendix K.2); `all` keeps all but those of its validation images.
         max_unmatched: largest share of validation images for which no origin may be found.
         workers: processes.
 
@@ -204,7 +204,7 @@ def main(
     imagenet: Path | None = None,
     pinpp: Path | None = None,
     original: bool = False,
-    train: Literal["all", "tiny"] = "all",
+    train: Literal["all", "tiny"] = "tiny",
     max_unmatched: float = 0.01,
     workers: int = os.cpu_count() or 1,
 ) -> None:
@@ -216,7 +216,7 @@ def main(
         imagenet: folder with train/ and val/; needed unless `original` is set.
         pinpp: folder with json/ and including/.
         original: lay out Tiny-ImageNet itself, 64 pixels.
-        train: images to keep.
+        train: images to keep, those of Tiny-ImageNet's train (the paper's) or all but its val's.
         max_unmatched: share of val images that may have no origin.
         workers: processes.
 

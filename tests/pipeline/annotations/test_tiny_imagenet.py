@@ -72,7 +72,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]
     return root, origins
 
 
-def _build(root: Path, out: Path, train: Literal["all", "tiny"] = "all") -> dict[str, object]:
+def _build(root: Path, out: Path, train: Literal["all", "tiny"]) -> dict[str, object]:
     main(root / "tiny", out, root / "imagenet", root / "pinpp", train=train, workers=1)
     return json.loads((out / "report.json").read_text())
 
@@ -81,7 +81,7 @@ def test_every_val_image_is_left_out_and_no_other(
     sets: tuple[Path, dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, origins = sets
-    report = _build(root, tmp_path / "out")
+    report = _build(root, tmp_path / "out", "all")
     assert report["matched"] == report["tiny_val_images"] == 3 * VAL
     assert report["unmatched"] == []
     excluded = report["excluded"]
@@ -102,7 +102,7 @@ def test_annotations_are_those_of_the_images_that_stay(
 ) -> None:
     root, origins = sets
     out = tmp_path / "out"
-    report = _build(root, out)
+    report = _build(root, out, "all")
     whole = PartVocabulary.from_pinpp(root / "pinpp", root / "imagenet")
     vocabulary = PartVocabulary.from_pinpp(out / "pinpp", out / "imagenet")
     rows = {r.key: len(r.instances) for r in read_annotations(root / "pinpp", whole)}
@@ -115,11 +115,12 @@ def test_annotations_are_those_of_the_images_that_stay(
     assert report["annotated_images_left_out"] == len(expected) - len(kept) > 0
 
 
-def test_tiny_keeps_the_origins_of_its_training_images_alone(
+def test_the_papers_set_has_the_origins_of_the_training_images_alone(
     sets: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
     root, origins = sets
-    _build(root, tmp_path / "out", "tiny")
+    report = build_t_pinpp(root / "imagenet", root / "tiny", tmp_path / "out")
+    assert report["train"] == "tiny"
     after = {key for key, _ in list_images(tmp_path / "out/imagenet/train")}
     assert len(after) == 3 * TRAIN
     assert not after & origins.keys()
@@ -186,7 +187,7 @@ def test_original_is_laid_out_as_imagenet(
     vocabulary = PartVocabulary.from_pinpp(out / "pinpp", out / "imagenet")
     assert vocabulary.num_parts > 0
     assert read_annotations(out / "pinpp", vocabulary, out / "imagenet/train") == []
-    full = _build(root, tmp_path / "full")
+    full = _build(root, tmp_path / "full", "tiny")
     same = PartVocabulary.from_pinpp(tmp_path / "full/pinpp", tmp_path / "full/imagenet")
     assert full["categories"] == 3
     assert vocabulary.content_hash == same.content_hash
