@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -121,15 +122,19 @@ def build_t_pinpp(
             f"{imagenet / 'train'}, see {partial / 'report.json'}: complete the folder or allow "
             "more with --max_unmatched"
         )
+    lost = []
     for name in names:
         kept = {path.name for path in photographs["train"][name]}
         if train == "tiny":
-            copies = (found[name]["copies"][path.name] for path in sources.train[name])
-            kept &= {origin for copy in copies for origin in copy["origins"]}
+            copies = found[name]["copies"]
+            origins = {path.name: copies[path.name]["origins"] for path in sources.train[name]}
+            lost += [copy for copy, shown in origins.items() if not shown]
+            kept &= set(chain.from_iterable(origins.values()))
         kept -= {key.split("/")[1] for key in excluded if key.startswith(f"{name}/")}
         chosen = [path for path in photographs["train"][name] if path.name in kept]
         _link(chosen, partial / "imagenet" / "train" / name)
         _link(photographs["val"][name], partial / "imagenet" / "val" / name)
+    report["train_unmatched"] = lost
     report["images"] = _counts(partial / "imagenet")
     report |= link_annotations(pinpp, names, partial, masks=True) if pinpp else {}
     write_json(partial / "report.json", report)
@@ -248,3 +253,5 @@ def main(
             f"{report['matched']} of {report['tiny_val_images']} Tiny-ImageNet val images found, "
             f"{len(report['excluded'])} train images left out; all in {out / 'report.json'}"
         )
+        if lost := report["train_unmatched"]:
+            print(f"{len(lost)} Tiny-ImageNet train images have no origin, so theirs are missing")

@@ -126,6 +126,23 @@ def test_the_papers_set_has_the_origins_of_the_training_images_alone(
     assert not after & origins.keys()
 
 
+def test_training_images_without_an_origin_are_told(
+    sets: tuple[Path, dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, _ = sets
+    assert _build(root, tmp_path / "whole", "tiny")["train_unmatched"] == []
+    assert "no origin" not in capsys.readouterr().out
+    shutil.copytree(root / "imagenet", tmp_path / "imagenet")
+    kept = list_images(tmp_path / "whole/imagenet/train")
+    (tmp_path / "imagenet/train" / kept[0][0]).unlink()
+    main(root / "tiny", tmp_path / "out", tmp_path / "imagenet", workers=1)
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    (lost,) = report["train_unmatched"]
+    assert lost.startswith(kept[0][0].split("/")[0])
+    assert report["images"]["train"] == len(kept) - 1
+    assert "1 Tiny-ImageNet train images have no origin" in capsys.readouterr().out
+
+
 def test_a_duplicate_goes_with_its_original_and_a_stranger_is_reported(
     sets: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
