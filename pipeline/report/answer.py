@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.published.paper import IMAGE_SIZE, NUM_IMAGES
 from pipeline.report.reading.comparisons import ENOUGH, Comparison, Difference
 from pipeline.report.reading.evaluations import Evaluation
 from pipeline.report.reading.facts import LabelFacts
-from pipeline.report.reading.runs import Runs, data_arguments
+from pipeline.report.reading.runs import Runs, data_arguments, evaluate_command
 from pipeline.report.reading.segmenter import segmenter_rows
 
-BASELINE = (
-    'make stage3-mpm ARGS="--model.init_args.part_loss_weight=0" NAME=stage3_vanilla, then '
-    "make evaluate MODEL=stage3_vanilla"
-)
+BASELINE = "stage3_vanilla"  # name of the run that the parts are compared with
+TRAIN_BASELINE = f'make stage3-mpm ARGS="--model.init_args.part_loss_weight=0" NAME={BASELINE}'
 TO = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
@@ -33,7 +32,7 @@ def statements(runs: Runs, comparison: Comparison | None) -> list[Statement]:
         runs: What the runs folder holds.
         comparison: What `find_comparison` gave.
     """
-    found = [_robustness(comparison)] if comparison else []
+    found = [_robustness(comparison, runs.folder)] if comparison else []
     found += _parts(runs)
     if comparison:
         found.append(Statement("Not shown", _limits(comparison)))
@@ -50,11 +49,11 @@ def statements(runs: Runs, comparison: Comparison | None) -> list[Statement]:
 
 def _next(runs: Runs) -> str:
     """The first command that has not run yet."""
-    wanted = [line.rpartition(", ")[2] for line in (*runs.missing, *runs.not_evaluated)]
+    wanted = [line.partition(": not run, ")[2] for line in (*runs.missing, *runs.not_evaluated)]
     return next(iter(wanted), "make evaluate")
 
 
-def _robustness(found: Comparison) -> Statement:
+def _robustness(found: Comparison, runs: Path) -> Statement:
     name, threat = found.model.name, found.threat
     if threat is None:
         return Statement("Robustness", f"{name} was measured without an attack alone.")
@@ -62,7 +61,8 @@ def _robustness(found: Comparison) -> Statement:
         alone = f"Under {threat.title}, {_share(found.model.evaluation, threat.title)}"
         clean = _share(found.model.evaluation, "clean")
         without = f"; without an attack, {clean}" if clean else ""
-        lacking = f"What the parts give cannot be said without a baseline: {BASELINE}."
+        commands = f"{TRAIN_BASELINE}, then {evaluate_command(runs, BASELINE)}"
+        lacking = f"What the parts give cannot be said without a baseline: {commands}."
         if not found.model.part_loss_weight:
             lacking = "No evaluated model is known to be trained with parts: nothing is compared."
         return Statement("Robustness", f"{name}: {_lower(alone)}{without}. {lacking}")

@@ -1,11 +1,13 @@
 """All that the report shows of a runs folder, read at once."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datamodules.files.errors import MissingInputError
+from modules.weights.named_models import has_weights
 from pipeline.evaluation.summaries import AlignmentRow, DetectionResults
 from pipeline.few_shot.comparison import AGAINST
 from pipeline.few_shot.summary import FewShotComparison, FewShotSummary
@@ -181,6 +183,14 @@ def _evaluated(runs: Path, models: Sequence[str]) -> tuple[list[Path], list[str]
         return list(folders.values()), missing
     wanted = dict.fromkeys(models)
     missing = [
-        f"{model}: not run, make evaluate MODEL={model}" for model in wanted if model not in folders
+        f"{model}: not run, {evaluate_command(runs, model)}"
+        for model in wanted
+        if model not in folders
     ]
     return [folders[model] for model in wanted if model in folders], missing
+
+
+def evaluate_command(runs: Path, model: str) -> str:
+    """What evaluates a model by its name: a run folder, unless timm has weights of that name."""
+    path = model if has_weights(model) else shlex.quote(str(runs / model))
+    return f"make evaluate MODEL={path}"

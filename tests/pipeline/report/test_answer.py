@@ -177,6 +177,7 @@ def test_one_model_alone_claims_nothing_of_the_parts(tmp_path: Path) -> None:
     text = say(tmp_path)["Robustness"]
     assert "50.0 % (40.0\N{EN DASH}60.0) of 200 images are right" in text
     assert "cannot be said without a baseline: make stage3-mpm" in text
+    assert text.endswith(f"then make evaluate MODEL={tmp_path}/stage3_vanilla.")
     assert compared(tmp_path).attacked is None
 
 
@@ -247,3 +248,12 @@ def test_what_comes_first_is_named(tmp_path: Path) -> None:
     assert say(tmp_path) == {"Robustness": "No model was attacked yet: make stage3-mpm."}
     write_training(tmp_path / "stage3_mpm", 1)
     assert say(tmp_path) == {"Robustness": "No model was attacked yet: make evaluate."}
+
+
+def test_the_folder_of_a_model_reaches_the_shell_whole(tmp_path: Path) -> None:
+    runs = tmp_path / "one, two"
+    for name in ("stage1_segmenter", "stage2_pseudolabels"):
+        Manifest(name, "running").write(runs / name)
+    write_training(runs / "stage3_mpm", 1)
+    (statement,) = statements(read_runs(runs, ["stage3_mpm"]), None)
+    assert statement.text.endswith(f"yet: make evaluate MODEL='{runs}/stage3_mpm'.")

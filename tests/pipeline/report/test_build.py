@@ -116,10 +116,12 @@ def test_page_without_images_says_why(runs: Path, shapes_root: Path, tmp_path: P
 
 
 def test_named_models_only(runs: Path, tmp_path: Path) -> None:
-    out = build_report(runs, tmp_path / "a.html", models=["stage3_mpm", "stage3_other"])
+    asked = ["stage3_mpm", "stage3_other", "resnet50.a1_in1k"]
+    out = build_report(runs, tmp_path / "a.html", models=asked)
     text = Page(out).text
     assert "stage3_vanilla" not in text
-    assert "stage3_other: not run, make evaluate MODEL=stage3_other" in text
+    assert f"stage3_other: not run, make evaluate MODEL={runs}/stage3_other" in text
+    assert "not run, make evaluate MODEL=resnet50.a1_in1k" in text
 
 
 def test_missing_runs_folder_is_one_line(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_what_cannot_be_answered_is_one_line(
         (["--runs", str(tmp_path / "gone")], "is not a folder"),
         (["--runs", str(runs), "--rounds", "3"], "rounds=3 10 or more"),
         (["--runs", str(runs), "--device", "tpu"], "device=tpu must be auto, cpu or cuda"),
-        (["--runs", str(runs), "--models+", "nobody"], "nobody: not run, make evaluate"),
+        (["--runs", str(runs), "--models+", "nobody"], f"make evaluate MODEL={runs}/nobody"),
     ):
         assert main(["deploy", *arguments]) == 1
         error = capsys.readouterr().err
