@@ -130,7 +130,7 @@ TABLE_S7 = (
     _table_s7(*_RESNEXT, "vanilla AT", 67.9, 48.0, 27.6),
     _table_s7(*_RESNEXT, "MPM", 69.0, 48.9, 28.5),
 )
-"""Tiny-ImageNet with generated training images (Table S7)."""
+"""Tiny-ImageNet (Table S7); WideResNets with generated training images, at 64 pixels."""
 
 
 @dataclass(frozen=True)
