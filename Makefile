@@ -33,6 +33,7 @@ need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
   downstream-detection report deploy browse tiny-imagenet resize-images estimate study gpu-check clean
 
 help:
+	@echo "make setup                set up VENV= (.venv), as targets that need it do themselves"
 	@echo "make demo                 the whole pipeline on rendered images, 7 to 10 minutes"
 	@echo "make demo-photographs     the same on DATA=, photographs with parts, from real weights"
 	@echo "make test                 the tests in JOBS=2 processes (ARGS='-m slow' for the slow ones)"

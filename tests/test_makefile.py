@@ -18,9 +18,8 @@ FOLDERS += ["UNFILTERED", "SPLIT", "TINY", "HUMANS", "A", "B", "DATA", "SUBSETS"
 FOLDERS += ["LIST", "DEVKIT", "GROUPING", "RESULTS", "IMAGES", "RUN", "THREAT", "CLASSES"]
 # these start no program of ours on folders
 SILENT = {"help", "setup", "clean", "lint", "test", "gpu-check"}
-TARGETS = sorted(
-    set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE)) - SILENT
-)
+ALL = set(re.findall(r"^([a-z0-9-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = sorted(ALL - SILENT)
 THIS_PYTHON = [f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.ready"]
 RECORDER = """#!/usr/bin/env python3
 import json, os, sys
@@ -38,6 +37,11 @@ def recorder(tmp_path: Path) -> Path:
     python.chmod(0o755)
     (tmp_path / "venv" / ".ready").touch()
     return tmp_path / "venv"
+
+
+def test_help_lists_every_target() -> None:
+    done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert set(re.findall(r"^make ([a-z0-9-]+) ", done.stdout, re.MULTILINE)) == ALL - {"help"}
 
 
 @pytest.mark.parametrize("target", TARGETS)
