@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from pipeline.study.results import Result
 from pipeline.study.rows import Claim
@@ -23,6 +23,8 @@ class Estimate:
         quantile: of the 95 % interval, in standard errors.
         runs: number of trainings.
         images: number of different images.
+        freedom: degrees of freedom of Student's t that gave the quantile; inf for the normal
+            distribution.
     """
 
     mean: float
@@ -30,6 +32,7 @@ class Estimate:
     quantile: float
     runs: int
     images: int
+    freedom: float = math.inf
 
     @property
     def half(self) -> float:
@@ -38,8 +41,14 @@ class Estimate:
 
     @property
     def detectable(self) -> float:
-        """The true difference that an interval of this width leaves 0 out for in 80 % of cases."""
-        return (self.quantile + float(stats.norm.ppf(POWER))) * self.error
+        """The true difference for which the interval leaves 0 out in 80 % of cases.
+
+        In standard errors it is the noncentrality at which t exceeds its quantile that often: the
+        error is estimated as well, so it is more than the sum of two quantiles (power of a t test).
+        """
+        if math.isinf(self.freedom):
+            return (self.quantile + float(stats.norm.ppf(POWER))) * self.error
+        return float(special.nctdtrinc(self.freedom, 1 - POWER, self.quantile)) * self.error
 
     @property
     def is_decided(self) -> bool:
@@ -77,10 +86,9 @@ def estimate(runs: Sequence[Mapping[str, float]]) -> Estimate | None:
         _variance(rest, cluster) for cluster in (image, trained, np.arange(len(values)))
     )
     variance = max(by_image + by_run - by_value, by_image)
-    quantile = stats.norm.ppf(0.975)
-    if variance > by_image:
-        quantile = stats.t.ppf(0.975, len(runs) - 1)
-    return Estimate(mean, math.sqrt(variance), float(quantile), len(runs), len(keys))
+    freedom = len(runs) - 1 if variance > by_image else math.inf
+    quantile = float(stats.t.ppf(0.975, freedom))
+    return Estimate(mean, math.sqrt(variance), quantile, len(runs), len(keys), freedom)
 
 
 def _variance(rest: np.ndarray, cluster: np.ndarray) -> float:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pipeline.study.results import Result
 from pipeline.study.rows import Claim
@@ -59,6 +60,22 @@ def test_runs_that_differ_widen_the_interval() -> None:
     # four disjoint clusters: the standard error of their means, Student's t of 3
     assert wide.error == pytest.approx(np.std([0, 1, 2, 3], ddof=1) / 2)
     assert wide.quantile == pytest.approx(3.18245, rel=1e-5)
+    assert wide.detectable == pytest.approx(4.25590 * wide.error, rel=1e-5)
+    assert narrow.detectable == pytest.approx((1.959964 + 0.841621) * narrow.error)
+
+
+def test_detectable_is_found_in_80_percent_of_simulated_studies() -> None:
+    rng = np.random.default_rng(3)
+    factors = {}
+    for runs in range(2, 51):
+        quantile = float(stats.t.ppf(0.975, runs - 1))
+        factors[runs] = Estimate(0.0, 1.0, quantile, runs, 100, runs - 1).detectable
+        drawn = rng.normal(factors[runs] / math.sqrt(runs), 1, (20_000, runs))
+        half = quantile * drawn.std(1, ddof=1) / math.sqrt(runs)
+        assert np.mean(abs(drawn.mean(1)) > half) == pytest.approx(0.8, abs=0.012)
+    # by numerical integration of the normal tail over the distribution of the standard error
+    known = {2: 16.334, 3: 5.6535, 5: 3.7611, 10: 3.1496}
+    assert {runs: factors[runs] for runs in known} == pytest.approx(known, rel=1e-4)
 
 
 def test_no_run_and_one_run() -> None:
