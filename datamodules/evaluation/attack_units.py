@@ -31,6 +31,19 @@ CERTIFIED_SCHEMA = pa.schema([*RECORD_SCHEMA, ("radius", pa.float64()), ("abstai
 WARNINGS = "warnings"  # entry of a record's metadata: JSON list of what the attack warned of
 
 
+def answer_name(names: Sequence[str], prediction: int) -> str:
+    """The class of a recorded prediction in words, its number where it has no name.
+
+    Args:
+        names: names of the classes by label; those of a list without class folders end at its
+            largest label, though the model has more classes.
+        prediction: the class; -1, which is no class, where randomised smoothing abstained.
+    """
+    if prediction < 0:
+        return "abstained"
+    return names[prediction] if prediction < len(names) else str(prediction)
+
+
 @dataclass(frozen=True)
 class AttackUnit:
     """A unit of work: one threat on one chunk of the image list.

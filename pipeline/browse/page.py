@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.evaluation.attack_units import answer_name
 from datamodules.files.atomic_files import write_text
 from pipeline.browse.drawn import PICTURES, Drawn
 from pipeline.browse.evaluated import Evaluated
@@ -72,7 +73,9 @@ def page_image(
         answers: names of the classes, or of the groups of a subset.
     """
     recorded = {
-        name: Recorded(one.broken_by, answers[one.clean], answers[one.attacked])
+        name: Recorded(
+            one.broken_by, answer_name(answers, one.clean), answer_name(answers, one.attacked)
+        )
         for name, one in outcomes.items()
     }
     return PageImage(drawn, answers[subject.label], recorded)

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules.evaluation.attack_batches import to_part_map, to_pixels
+from datamodules.evaluation.attack_units import answer_name
 from datamodules.files.atomic_files import written_whole
 from datamodules.files.errors import UserError
 from datamodules.images.image_files import read_image
@@ -91,7 +92,7 @@ class Painter:
         shown |= {name: (pixels, mask) for name, mask in known.items()}
         if "attacked_parts" in known:
             shown["attacked_parts"] = attacked, known["attacked_parts"]
-        clean, under_attack = (self.evaluated.data.answers[one] for one in classes)
+        clean, under_attack = (answer_name(self.evaluated.data.answers, one) for one in classes)
         drawn = Drawn(
             subject.key,
             subject.split,

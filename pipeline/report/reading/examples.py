@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
+from zlib import error as ZlibError
 
 import numpy as np
 
+from datamodules.evaluation.attack_units import answer_name
 from datamodules.files.errors import UserError
+
+DAMAGED = (KeyError, ValueError, OSError, EOFError, IndexError, BadZipFile, ZlibError)
 
 
 @dataclass(frozen=True)
@@ -82,15 +87,15 @@ def read_examples(run: Path, limit: int = 8) -> list[ExamplePair]:
                     str(arrays["key"][index]),
                     str(arrays["threat"][index]),
                     names[label[index]],
-                    names[before[index]],
-                    names[after[index]],
+                    answer_name(names, int(before[index])),
+                    answer_name(names, int(after[index])),
                     clean,
                     adversarial,
                     difference,
                     gain,
                 )
             )
-    except (KeyError, ValueError, OSError, EOFError, IndexError) as error:
+    except DAMAGED as error:
         raise UserError(
             f"{path} is damaged ({error}): delete it and run make evaluate again"
         ) from None

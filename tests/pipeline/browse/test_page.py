@@ -13,6 +13,7 @@ from PIL import Image
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.evaluation.attack_units import answer_name
 from datamodules.labels.label_set import read_labels
 from datamodules.masks.part_masks import composite
 from pipeline.browse.outcomes import spread
@@ -128,6 +129,11 @@ def test_iou_of_known_masks() -> None:
     assert mean_iou(truth, half) == pytest.approx(0.25)
     assert mean_iou(truth, np.array([[1, 0], [3, 2]])) == 1.0  # part 3 is nowhere in the truth
     assert mean_iou(np.zeros((8, 8), np.int32), truth) is None
+
+
+def test_an_image_without_a_certificate_is_of_no_class() -> None:
+    assert answer_name(("a", "b"), 1) == "b"
+    assert answer_name(("a", "b"), -1) == "abstained"
 
 
 def test_every_beginning_has_all_kinds() -> None:

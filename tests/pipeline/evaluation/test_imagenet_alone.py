@@ -22,10 +22,13 @@ from datamodules.images.image_files import read_image
 from modules.weights import named_models
 from modules.weights.classifier_folder import load_classifier
 from pipeline.__main__ import main as run_command
+from pipeline.browse.build import browse
 from pipeline.evaluation.autoattack_rows import AutoAttackRow, eps_text, imagenet_classes
 from pipeline.evaluation.robustbench import describe, is_ranked
+from pipeline.report.reading.examples import read_examples
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.modules.weights.test_classifier_sources import make_run
+from tests.pipeline.browse.conftest import content_of
 from tests.pipeline.commands import PROJECT
 
 SIDE = 16
@@ -349,6 +352,28 @@ def test_any_images_with_a_list(
     said = capsys.readouterr().err
     assert f"the list has label 5, model {model3} has 3 classes" in said
     assert not (tmp_path / "other" / "records").exists()
+
+
+def test_answers_beyond_a_list_are_told_by_their_number(tmp_path: Path) -> None:
+    for seed in range(4):
+        noise(tmp_path / "photos" / f"{seed}.png", seed)
+    (tmp_path / "list.txt").write_text("".join(f"{n}.png {n % 2}\n" for n in range(4)))
+    config = overlay(tmp_path, {"clean": 4, "pgd": 4}, list_file=str(tmp_path / "list.txt"))
+    model = export_tiny_classifier(tmp_path / "models" / "forty", 40)
+    run = tmp_path / "runs" / "evaluate" / "forty"
+    assert evaluate(model, tmp_path / "photos", run, config) == 0
+    rows = {row["key"]: row for row in records(run, "pgd")}
+    assert max(row["clean_prediction"] for row in rows.values()) > 1
+    told = {pair.key: pair.clean_prediction for pair in read_examples(run)}
+    assert told == {key: str(rows[key]["clean_prediction"]) for key in told}
+    assert run_command(["report", f"--runs={tmp_path / 'runs'}"]) == 0
+    browse(run)
+    for one in content_of(tmp_path / "runs" / "browse" / "forty")["images"]:
+        row = rows[one["drawn"]["key"]]
+        recorded = one["outcomes"]["pgd"]
+        assert recorded["clean"] == one["drawn"]["clean"] == str(row["clean_prediction"])
+        assert recorded["attacked"] == str(row["adversarial_prediction"])
+        assert one["truth"] == str(row["label"])
 
 
 def test_a_word_is_a_model(
