@@ -22,7 +22,7 @@ from datamodules.evaluation.evaluation_sets import (
 )
 from datamodules.files.errors import UserError
 from datamodules.images.evaluation_folder import EvaluationFolder
-from datamodules.images.image_lists import balanced_order
+from datamodules.images.image_lists import balanced_order, sizes_hash
 
 RECORD_SCHEMA = pa.schema(
     [
@@ -171,6 +171,7 @@ class GeneralisationDataModule(LightningDataModule):
         if repeated := [name for name in names if names.count(name) > 1]:
             raise UserError(f"two sets are called {repeated[0]}: give one of them another name")
         self.image_lists = {found.name: self._chosen(found) for found in self.sets}
+        self._sizes: dict[tuple[Path, str], str] = {}
         self.units = [
             unit for position in range(len(self.sets)) for unit in self._units_of(position)
         ]
@@ -199,11 +200,16 @@ class GeneralisationDataModule(LightningDataModule):
         return None if self.classes is None else self.vocabulary.object_parts
 
     def settings_of(self, chosen: EvaluationSet) -> dict[str, Any]:
-        """All that decides the records of a set, as JSON-able values."""
+        """All that decides the records of a set, as JSON-able values.
+
+        Raises:
+            MissingInputError: if an image of the set does not exist.
+        """
         listing = "\n".join(f"{key} {label}" for key, label in self.image_lists[chosen.name])
+        image_list = hashlib.sha256(listing.encode()).hexdigest()
         groups = None if chosen.groups is None else chosen.groups.tolist()
         return {
-            "image_list": hashlib.sha256(listing.encode()).hexdigest(),
+            "image_list": image_list,
             "batch_size": self.batch_size,
             "image_size": self.setting.image_size,
             "resize": self.setting.resize,
@@ -211,6 +217,7 @@ class GeneralisationDataModule(LightningDataModule):
             "seed": self.setting.seed,
             "groups": hashlib.sha256(f"{groups} {chosen.aggregate}".encode()).hexdigest(),
             **chosen.settings,
+            "files": {**chosen.files, **self._images_hash(chosen, image_list)},
         }
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
@@ -222,6 +229,16 @@ class GeneralisationDataModule(LightningDataModule):
         mine = left[self.trainer.global_rank :: self.trainer.world_size]
         workers = self.num_workers if mine else 0
         return DataLoader(_Units(mine, self.sets), batch_size=None, num_workers=workers)
+
+    def _images_hash(self, chosen: EvaluationSet, image_list: str) -> dict[str, str]:
+        if chosen.folder is None:
+            return {}
+        # the generated corruptions share their images: one look at each file is enough
+        known = chosen.folder, image_list
+        if known not in self._sizes:
+            keys = (key for key, _ in self.image_lists[chosen.name])
+            self._sizes[known] = sizes_hash(chosen.folder, keys)
+        return {"images": self._sizes[known]}
 
     def _units_of(self, position: int) -> list[EvaluationUnit]:
         name, size = self.sets[position].name, self.batch_size

@@ -1,6 +1,7 @@
 """Images of the robustness evaluation: balanced subsets cut into fixed units of work."""
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
-from datamodules.annotations.pinpp import read_annotations
+from datamodules.annotations.pinpp import annotations_hash, read_annotations
 from datamodules.evaluation.attack_batches import Interpolation, UnitDataset, to_pixels
 from datamodules.evaluation.attack_units import AttackUnit, StoppingRule, outcomes_of_run
 from datamodules.evaluation.class_subsets import find_subset
@@ -19,7 +20,7 @@ from datamodules.evaluation.paired_stopping import PairedRule
 from datamodules.files.errors import UserError
 from datamodules.images.evaluation_folder import EvaluationFolder
 from datamodules.images.image_files import read_image
-from datamodules.images.image_lists import balanced_order, format_image_list
+from datamodules.images.image_lists import balanced_order, format_image_list, sizes_hash
 from datamodules.masks.part_labels import ImageParts
 
 PER_CLASS = 10  # images of each class, PartImageNet++ §5.1
@@ -161,9 +162,17 @@ class RobustnessDataModule(LightningDataModule):
         """
         return None if self.classes is None else self.vocabulary.object_parts
 
+    @cached_property
+    def _images_hash(self) -> str:
+        return sizes_hash(self.split, (key for key, _ in self.image_list))
+
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides what a unit and its records are, as JSON-able values."""
+        """All that decides what a unit and its records are, as JSON-able values.
+
+        Raises:
+            MissingInputError: if an image does not exist.
+        """
         listing = "\n".join(f"{key} {label}" for key, label in self.image_list)
         subset = None
         if self.groups is not None:
@@ -178,6 +187,7 @@ class RobustnessDataModule(LightningDataModule):
             "seed": self.seed,
             "part_annotations": self.annotations_hash,
             "subset": subset,
+            "files": {"images": self._images_hash},
         }
 
     def subset_lines(self) -> str:
@@ -235,8 +245,7 @@ class RobustnessDataModule(LightningDataModule):
         if folder is None:
             return {}
         wanted = {key for key, _ in self.subset}
-        files = sorted((folder / "json").glob("[!.]*.json"))
-        self.annotations_hash = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+        self.annotations_hash = annotations_hash(folder)
         found = {
             record.key: record
             for record in read_annotations(folder, self.vocabulary)

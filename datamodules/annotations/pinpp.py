@@ -62,6 +62,14 @@ def read_annotations(
     return sorted(records, key=lambda record: record.key)
 
 
+def annotations_hash(pinpp: Path) -> str:
+    """SHA-256 of what the files of `pinpp/json` hold."""
+    digest = hashlib.sha256()
+    for file in sorted((pinpp / "json").glob("[!.]*.json")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 def split_annotations(
     annotations: list[ImageParts], part: Literal["train", "val"], seed: int = 0
 ) -> list[ImageParts]:

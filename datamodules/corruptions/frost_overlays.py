@@ -3,6 +3,7 @@
 They are published with the generator of ImageNet-C and inside the package `imagecorruptions`.
 """
 
+import hashlib
 import importlib.util
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,13 @@ def overlay_problem(frost_images: Path | None, size: int) -> str:
         if min(read_size(folder / name)) <= size:
             return f"frost overlay {folder / name} is not larger than {size} px"
     return ""
+
+
+def overlays_hash(frost_images: Path | None) -> str:
+    """SHA-256 of the five files, which must be at hand."""
+    folder = overlay_folder(frost_images)
+    assert folder is not None
+    return hashlib.sha256(b"".join((folder / n).read_bytes() for n in OVERLAY_FILES)).hexdigest()
 
 
 def read_overlays(frost_images: Path | None) -> tuple[NDArray[np.uint8], ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
-from datamodules.annotations.pinpp import read_annotations
+from datamodules.annotations.pinpp import annotations_hash, read_annotations
 from datamodules.evaluation.attack_batches import to_pixels
 from datamodules.evaluation.evaluation_sets import (
     EvaluationSet,
@@ -22,6 +22,7 @@ from datamodules.evaluation.evaluation_sets import (
 )
 from datamodules.evaluation.ood_sets import FolderSet, folder_problem
 from datamodules.images.image_files import read_image
+from datamodules.images.image_lists import sizes_hash
 from datamodules.masks.part_labels import ImageParts, decode_masks
 
 
@@ -87,6 +88,11 @@ class BackgroundSwaps(EvaluationSource):
         original = FolderSet(names[0], "background", images, items, setting)
         swapped = _SwappedSet(names[1], images, items, setting)
         swapped.prepare(records, donors, setting.seed)
+        swapped.files = {
+            "annotations": annotations_hash(annotations),
+            # may be of a class that has no foreground
+            "backgrounds": sizes_hash(images, swapped.settings["backgrounds"].values()),
+        }
         return [original, swapped]
 
 

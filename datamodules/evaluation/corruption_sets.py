@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.corruptions import CORRUPTIONS, SEVERITIES, corrupt, corruption_seed
 from datamodules.corruptions.digital import through_jpeg
-from datamodules.corruptions.frost_overlays import overlay_problem
+from datamodules.corruptions.frost_overlays import overlay_problem, overlays_hash
 from datamodules.evaluation.attack_batches import to_pixels
 from datamodules.evaluation.evaluation_sets import (
     EvaluationSet,
@@ -53,6 +53,8 @@ class GeneratedCorruption(EvaluationSet):
         as_jpeg: pass images through a JPEG of quality 85, as the published files were.
     """
 
+    folder: Path
+
     def __init__(
         self,
         corruption: str,
@@ -66,7 +68,7 @@ class GeneratedCorruption(EvaluationSet):
         self.table = "corruptions"
         self.corruption = corruption
         self.severity = severity
-        self.split = setting.val
+        self.folder = setting.val
         self.resize = setting.resize
         self.image_size = setting.image_size
         self.interpolation = setting.interpolation
@@ -74,6 +76,8 @@ class GeneratedCorruption(EvaluationSet):
         self.frost_images = frost_images
         self.as_jpeg = as_jpeg
         self.settings: Mapping[str, Any] = {"generated": True, "as_jpeg": as_jpeg}
+        if corruption == "frost":
+            self.files = {"frost_images": overlays_hash(frost_images)}
         self._items = items
 
     def items(self) -> Sequence[tuple[str, int]]:
@@ -85,7 +89,7 @@ class GeneratedCorruption(EvaluationSet):
 
         The draws depend on seed, key, corruption and severity alone.
         """
-        image = read_image(self.split / key)
+        image = read_image(self.folder / key)
         pixels = to_pixels(image, self.resize, self.image_size, self.interpolation)
         clean = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
         seed = corruption_seed(self.seed, key, self.corruption, self.severity)

@@ -64,6 +64,8 @@ class EvaluationSet(ABC):
             soft-max probability (Geirhos et al. 2021).
         settings: what decides the images besides `items`, as JSON-able values; records made
             under others are refused.
+        folder: folder that keys are paths below; None where they are no files.
+        files: hashes of what else the images are made from, by what it is.
     """
 
     name: str
@@ -73,6 +75,8 @@ class EvaluationSet(ABC):
     group_names: tuple[str, ...] = ()
     aggregate: Literal["mask", "mean"] = "mask"
     settings: Mapping[str, Any] = {}
+    folder: Path | None = None
+    files: Mapping[str, str] = {}
 
     @abstractmethod
     def items(self) -> Sequence[tuple[str, int]]:

@@ -38,6 +38,8 @@ class FolderSet(EvaluationSet):
             ImageNet-A-Plus; else the shorter side is resized.
     """
 
+    folder: Path
+
     def __init__(
         self,
         name: str,

@@ -1,7 +1,8 @@
 """Lists of images for an evaluation: balanced orders, files of `path label` lines."""
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from datamodules.files.errors import MissingInputError, UserError
@@ -31,6 +32,28 @@ def balanced_order(images: Sequence[tuple[str, int]], seed: int) -> list[tuple[s
         for turn, key in enumerate(sorted(keys, key=place))
     )
     return [(key, label) for _, _, key, label in queue]
+
+
+def sizes_hash(folder: Path, keys: Iterable[str]) -> str:
+    """SHA-256 of keys and sizes in bytes: the same for a moved copy, another for other files.
+
+    Pixels are not read: for all of ImageNet's val images that would take minutes at every start.
+
+    Args:
+        folder: folder that keys are relative to.
+        keys: of the images, in their order.
+
+    Raises:
+        MissingInputError: if one of them does not exist.
+    """
+    digest = hashlib.sha256()
+    for key in keys:
+        path = os.path.join(folder, key)
+        try:
+            digest.update(f"{key} {os.stat(path).st_size}\n".encode())
+        except FileNotFoundError:
+            raise MissingInputError(f"image {path} does not exist") from None
+    return digest.hexdigest()
 
 
 def read_image_list(path: Path, objects: Sequence[str] | None) -> list[tuple[str, int]]:

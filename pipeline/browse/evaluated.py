@@ -21,7 +21,8 @@ from pipeline.report.strip import EPS
 from pipeline.runs.manifest import MANIFEST, Manifest
 from pipeline.runs.stages import EVALUATION, MPM
 
-SHAPE = ("image_list", "image_size", "resize", "interpolation")  # what an evaluated image is
+# what an evaluated image is
+SHAPE = ("image_list", "files", "image_size", "resize", "interpolation")
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,9 @@ def open_evaluation(
     specifications = manifest.model_arguments.get("threats") or {}
     chosen = _short_pgd(settings) if threat is None else _configured(specifications, threat, folder)
     data = _images(manifest.data_arguments, imagenet, pinpp, pinpp_val)
+    recorded = {"files": data.settings["files"]} | settings  # earlier versions did not note them
     for name in SHAPE:
-        if (old := settings.get(name)) != (new := data.settings.get(name)):
+        if (old := recorded.get(name)) != (new := data.settings.get(name)):
             raise UserError(
                 f"{folder} attacked other images than {data.split} holds ({name}: {old} -> {new}): "
                 "set IMAGENET= to the folder that it was run with"

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules.files.atomic_files import written_whole
 from datamodules.files.errors import UserError
-from datamodules.files.json_files import write_json
+from datamodules.files.json_files import read_json, write_json
 from modules.networks.normalisation import Normalise
 from modules.networks.preprocessing import ImageFormat
 from pipeline.evaluation.class_agreement import refuse_other_classes
@@ -101,6 +101,13 @@ class EvaluationRecords(Callback, ABC, Generic[Evaluator, Data]):
             self.heartbeat = Heartbeat(root, trainer.global_rank, trainer.world_size)
         path = Path(trainer.default_root_dir) / "records" / "settings.json"
         origin = self.settings(module, data)
+        old = read_json(path, self.remedy) if path.is_file() else {}
+        if unknown := forget_unknown_files(old, origin, self.by_name):
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            rank_zero_info(
+                f"{path.parent} was begun with an earlier version, which did not note the files of "
+                f"{unknown[0]}{more}: if they are others now, {self.remedy}"
+            )
         settings = refuse_mixing(path, origin, self.remedy, growing=self.by_name)
         if trainer.is_global_zero:
             write_json(path, settings)
@@ -133,6 +140,29 @@ class EvaluationRecords(Callback, ABC, Generic[Evaluator, Data]):
         trainer.strategy.barrier("summary")
         if self.heartbeat is not None:
             self.heartbeat.end()
+
+
+def forget_unknown_files(old: Mapping[str, Any], new: dict[str, Any], by_name: str) -> list[str]:
+    """Takes `files` out of settings where the record has none, so that they are not compared.
+
+    Args:
+        old: settings of the records; of an earlier version they have no `files`.
+        new: those of now, which are changed.
+        by_name: the entry with settings by name.
+
+    Returns:
+        What cannot be compared, by name.
+    """
+    pairs: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {"the images": (old, new)}
+    pairs |= {
+        name: (one, new[by_name][name])
+        for name, one in (old.get(by_name) or {}).items()
+        if name in new[by_name]
+    }
+    unknown = [name for name, (a, b) in pairs.items() if a and "files" in b and "files" not in a]
+    for name in unknown:
+        pairs[name][1].pop("files")
+    return unknown
 
 
 def write_record(

@@ -8,6 +8,8 @@ from datamodules.files.errors import UserError
 from datamodules.files.json_files import read_json
 from pipeline.runs.settings import differences
 
+SHOWN = 3  # differences in a message: another ImageNet-C is one in each of 75 sets
+
 
 def refuse_mixing(
     record: Path,
@@ -46,5 +48,7 @@ def refuse_mixing(
         kinds = old.get(growing) or {}
         recorded[growing], new[growing] = new[growing] | kinds, kinds | new[growing]
     if changed := differences(recorded, new):
-        raise UserError(f"{record.parent} was made another way ({'; '.join(changed)}): {remedy}")
+        more = [f"and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
+        said = "; ".join(changed[:SHOWN] + more)
+        raise UserError(f"{record.parent} was made another way ({said}): {remedy}")
     return old | new

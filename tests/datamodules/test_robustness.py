@@ -11,7 +11,7 @@ from PIL import Image
 from datamodules.evaluation.attack_batches import UnitDataset, to_part_map, to_pixels
 from datamodules.evaluation.class_subsets import ClassSubsets
 from datamodules.evaluation.evaluation_sets import EvaluationSetting
-from datamodules.images.image_lists import balanced_order, read_image_list
+from datamodules.images.image_lists import balanced_order, read_image_list, sizes_hash
 from datamodules.images.imagenet_folder import list_objects
 from datamodules.robustness import RobustnessDataModule
 
@@ -101,6 +101,12 @@ def test_list_file_is_the_subset_in_balanced_order(shapes_root: Path, tmp_path: 
     path.write_text(f"{everything.vocabulary.objects[1]}/none.jpg 1\n")
     with pytest.raises(FileNotFoundError, match=r"lists .*none.jpg"):
         make_sets(shapes_root, list_file=path)
+
+
+def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=f"^image {tmp_path}/gone.png does not exist$"):
+        sizes_hash(tmp_path, ["gone.png"])
 
 
 def test_authors_list_is_read() -> None:

@@ -83,6 +83,10 @@ def test_what_does_not_fit_is_refused_before_any_picture(
     path.write_text(json.dumps(settings | {"resize": 40}))
     with pytest.raises(UserError, match=r"attacked other images .*resize: 40 -> 32"):
         browse(changed, out=out)
+    path.write_text(json.dumps(settings | {"files": {"images": "0" * 64}}))
+    with pytest.raises(UserError, match=r"attacked other images .*files: {'images': '0{64}'} -> "):
+        browse(changed, out=out)
+    del settings["files"]  # of an earlier version, as below
     path.write_text(json.dumps(settings | {"model": "0" * 64}))
     with pytest.raises(UserError, match=r"has other weights than the model that .*changed"):
         browse(changed, out=out)

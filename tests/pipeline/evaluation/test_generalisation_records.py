@@ -1,5 +1,6 @@
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,17 +10,22 @@ import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import Tensor
 
+from datamodules.corruptions.frost_overlays import OVERLAY_FILES
 from datamodules.evaluation.attack_units import wilson_interval
 from datamodules.evaluation.background_swaps import BackgroundSwaps
+from datamodules.evaluation.corruption_sets import Corruptions
 from datamodules.evaluation.evaluation_sets import (
     EvaluationSet,
     EvaluationSetting,
     EvaluationSource,
 )
 from datamodules.evaluation.ood_sets import ClassFolders
+from datamodules.files.errors import UserError
 from datamodules.generalisation import GeneralisationDataModule
+from datamodules.images.image_lists import sizes_hash
 from modules.generalisation_evaluator import GeneralisationEvaluator
 from pipeline.evaluation.generalisation_records import GeneralisationRecords, mean_rows
 from pipeline.evaluation.summaries import SetRow
@@ -72,6 +78,7 @@ def evaluate(
         "background": BackgroundSwaps(root / "val_parts"),
         "sketch": ClassFolders("sketch", None),
     }
+    sources = options.pop("sources", sources)  # type: ignore[assignment]
     max_images = options.pop("max_images", None)
     sets = GeneralisationDataModule(
         root / "imagenet",
@@ -167,6 +174,115 @@ def test_other_settings_are_refused(
     with pytest.raises(ValueError, match=r"sets.noise.noise: 0 -> 1\)"):
         evaluate(model, shapes_root, finished[0], Noise(seed=1))
     assert contents(finished[0]) == before
+
+
+def test_other_files_of_the_same_names_are_refused_and_a_moved_folder_goes_on(
+    model: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    def measure(folder: Path, **options: object) -> None:
+        sources = {"noise": Noise(), "stylized": ClassFolders("stylized", folder)}
+        evaluate(model, shapes_root, tmp_path / "run", sources=sources, **options)
+
+    wrong, right = tmp_path / "wrong", tmp_path / "right"
+    shutil.copytree(shapes_root / "imagenet" / "val", wrong)
+    shutil.copytree(wrong, right)
+    for file in right.rglob("*.jpg"):
+        Image.open(file).rotate(90).save(file)
+    measure(wrong)
+    before = contents(tmp_path / "run")
+    refused = r"\(sets.stylized.files.images: \w{64} -> \w{64}\): .* delete the records of that set"
+    with pytest.raises(UserError, match=refused):
+        measure(right)
+    assert contents(tmp_path / "run") == before
+    (tmp_path / "run" / "records" / "stylized" / "00001.parquet").unlink()
+    wrong.rename(tmp_path / "moved")
+    measure(tmp_path / "moved")
+    assert contents(tmp_path / "run") == before
+    # as the message says
+    shutil.rmtree(tmp_path / "run" / "records" / "stylized")
+    path = tmp_path / "run" / "records" / "settings.json"
+    settings = json.loads(path.read_text())
+    del settings["sets"]["stylized"]
+    path.write_text(json.dumps(settings))
+    measure(right)
+    assert contents(tmp_path / "run") != before
+
+
+def test_records_that_do_not_say_their_files_go_on_with_a_word(
+    finished: tuple[Path, GeneralisationDataModule],
+    model: Path,
+    shapes_root: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = Path(shutil.copytree(finished[0], tmp_path / "run"))
+    path = run / "records" / "settings.json"
+    settings = json.loads(path.read_text())
+    for one in settings["sets"].values():
+        del one["files"]
+    path.write_text(json.dumps(settings))
+    evaluate(model, shapes_root, run)
+    (line,) = [line for line in caplog.messages if "earlier version" in line]
+    assert line.startswith(f"{run / 'records'} was begun with an earlier version, which did not")
+    assert "note the files of val and 3 more: if they are others now, use another run" in line
+    assert json.loads(path.read_text()) == settings
+    assert contents(run) == contents(finished[0])
+
+
+def test_other_masks_and_other_backgrounds_are_other_swaps(
+    shapes_root: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(shapes_root, tmp_path / "shapes"))
+
+    def files() -> dict[str, dict[str, str]]:
+        folders = root / "imagenet", root / "pinpp"
+        source: EvaluationSource = BackgroundSwaps(root / "val_parts")
+        sets = GeneralisationDataModule(*folders, {"background": source}, max_images=1)
+        return {one.name: sets.settings_of(one)["files"] for one in sets.sets}
+
+    def changed(old: dict[str, dict[str, str]], new: dict[str, dict[str, str]]) -> list[str]:
+        one, two = old["background/swapped"], new["background/swapped"]
+        return sorted(name for name in one if one[name] != two[name])
+
+    before = files()
+    assert set(before["background/original"]) == {"images"}
+    file = next((root / "val_parts" / "json").glob("*.json"))
+    content = json.loads(file.read_text())
+    content["annotations"].pop()
+    file.write_text(json.dumps(content))
+    after = files()
+    assert after["background/original"] == before["background/original"]
+    assert changed(before, after) == ["annotations"]
+    for image in (root / "imagenet" / "val").rglob("*.jpg"):
+        image.write_bytes(image.read_bytes() + b"\0")
+    assert changed(after, files()) == ["backgrounds", "images"]
+
+
+def test_corruptions_of_other_images_or_frost_are_others_and_each_file_is_looked_at_once(
+    shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+
+    def look(folder: Path, keys: Iterable[str]) -> str:
+        looks.append(folder)
+        return sizes_hash(folder, keys)
+
+    monkeypatch.setattr("datamodules.generalisation.sizes_hash", look)
+
+    def files(grey: int) -> dict[str, dict[str, str]]:
+        for name in OVERLAY_FILES:
+            Image.new("RGB", (240, 240), (grey, grey, grey)).save(tmp_path / name)
+        source: EvaluationSource = Corruptions(frost_images=tmp_path)
+        folders = shapes_root / "imagenet", shapes_root / "pinpp"
+        sets = GeneralisationDataModule(*folders, {"corruptions": source})
+        return {one.name: sets.settings_of(one)["files"] for one in sets.sets}
+
+    before, after = files(200), files(210)
+    assert looks == [shapes_root / "imagenet" / "val"] * 2  # once in each data module
+    assert len(before) == 75
+    assert all("images" in hashes for hashes in before.values())
+    changed = [name for name in before if before[name] != after[name]]
+    assert changed == [f"frost/{severity}" for severity in range(1, 6)]
 
 
 def test_at_most_so_many_images_balanced(model: Path, shapes_root: Path, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from torch import Tensor, nn
 
+from datamodules.files.errors import UserError
 from datamodules.robustness import RobustnessDataModule
 from modules.attacks.kept_calls import KeptCalls
 from modules.attacks.threats import PGD, AutoAttack
@@ -249,6 +251,41 @@ def test_other_settings_are_refused(
     with pytest.raises(ValueError, match=r"threats.pgd.eps: 0.05 -> 0.1\)"):
         evaluate_robustness(model, shapes_root, finished[0], PGD(0.1, 2, 0.03))
     assert contents(finished[0]) == before
+
+
+def test_other_files_of_the_same_names_are_refused_and_a_moved_folder_goes_on(
+    model: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    root, run = tmp_path / "shapes", tmp_path / "run"
+    shutil.copytree(shapes_root, root)
+    evaluate_robustness(model, root, run, images={"clean": 3})
+    root = root.rename(tmp_path / "moved")
+    evaluate_robustness(model, root, run, images={"clean": 6})
+    before = contents(run)
+    for file in (root / "imagenet" / "val").rglob("*.jpg"):
+        Image.open(file).rotate(90).save(file)
+    refused = r"records was made another way \(files.images: \w{64} -> \w{64}\): .* delete the rec"
+    with pytest.raises(UserError, match=refused):
+        evaluate_robustness(model, root, run)
+    assert contents(run) == before
+
+
+def test_records_that_do_not_say_their_files_go_on_with_a_word(
+    finished: tuple[Path, RobustnessDataModule],
+    model: Path,
+    shapes_root: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = Path(shutil.copytree(finished[0], tmp_path / "run"))
+    path = run / "records" / "settings.json"
+    settings = json.loads(path.read_text())
+    del settings["files"]
+    path.write_text(json.dumps(settings))
+    evaluate_robustness(model, shapes_root, run)
+    (line,) = [line for line in caplog.messages if "earlier version" in line]
+    assert "did not note the files of the images: if they are others now, use another run" in line
+    assert json.loads(path.read_text()) == settings
 
 
 def test_images_for_an_unknown_threat_are_refused(

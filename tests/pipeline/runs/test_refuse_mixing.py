@@ -31,6 +31,13 @@ def test_another_origin_is_refused_with_what_differs(tmp_path: Path) -> None:
         claim(tmp_path, other)
 
 
+def test_of_many_differences_the_first_are_told(tmp_path: Path) -> None:
+    write_json(tmp_path / "record.json", {f"set {n}": 0 for n in range(9)})
+    changes = r"\(set 0: 0 -> 1; set 1: 0 -> 1; set 2: 0 -> 1; and 6 more\): give another --out"
+    with pytest.raises(ValueError, match=changes):
+        claim(tmp_path, {f"set {n}": 1 for n in range(9)})
+
+
 def test_what_only_the_record_says_is_a_difference(tmp_path: Path) -> None:
     write_json(tmp_path / "record.json", {**ORIGIN, "subset": "pin11"})
     with pytest.raises(ValueError, match=r"\(subset: pin11 -> None\)"):
