@@ -1,6 +1,6 @@
 """Outcomes of the generalisation evaluation: per-image records as they come, then a summary."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from datamodules.generalisation import RECORD_SCHEMA, EvaluationUnit, Generalisa
 from modules.generalisation_evaluator import GeneralisationEvaluator
 from modules.weights.classifier_folder import fingerprint
 from pipeline.evaluation.records import EvaluationRecords, accuracy_line, write_record
+from pipeline.evaluation.set_gaps import SetRecords, set_mean
 from pipeline.evaluation.summaries import GeneralisationSummary, MeanRow, SetRow
 
 
@@ -66,43 +67,58 @@ class GeneralisationRecords(EvaluationRecords[GeneralisationEvaluator, Generalis
         rows = [_row(one, data, root) for one in data.sets]
         for row in rows:
             rank_zero_info(accuracy_line(row))
-        GeneralisationSummary(str(module.weights), rows, mean_rows(rows)).write(root)
+        GeneralisationSummary(str(module.weights), rows, mean_rows(rows, root)).write(root)
 
 
-def mean_rows(rows: Sequence[SetRow]) -> list[MeanRow]:
+def mean_rows(rows: Sequence[SetRow], root: Path) -> list[MeanRow]:
     """Means over the sets that share the first word of their name, such as `din/...`.
 
     Args:
         rows: rows of a summary.
+        root: run folder with their records.
 
     Returns:
         A row for each first word with several sets.
+
+    Raises:
+        UserError: if a record is damaged.
     """
     families: dict[str, list[SetRow]] = {}
     for row in rows:
         families.setdefault(row.name.split("/")[0], []).append(row)
     means = []
     for name, members in families.items():
-        measured = [(row.accuracy, row.n) for row in members if row.accuracy is not None]
+        measured = {row.name: (row.accuracy, row.n) for row in members if row.accuracy is not None}
         compared = members[0].table == "background"  # two sides of a comparison, no family
         if len(members) < 2 or not measured or compared:
             continue
-        mean, total = sum(p for p, _ in measured) / len(measured), sum(n for _, n in measured)
-        variance = sum(p * (1 - p) / n for p, n in measured)
-        half = float(norm.ppf(0.975)) * variance**0.5 / len(measured)
+        shares = list(measured.values())
+        total = sum(n for _, n in shares)
         means.append(
             MeanRow(
                 name,
                 members[0].table,
-                accuracy=mean,
-                ci95=[max(0.0, mean - half), min(1.0, mean + half)],
-                pooled=sum(p * n for p, n in measured) / total,
+                accuracy=sum(p for p, _ in shares) / len(shares),
+                ci95=_mean_interval(measured, root),
+                pooled=sum(p * n for p, n in shares) / total,
                 n=total,
                 measured=len(measured),
                 sets=len(members),
             )
         )
     return means
+
+
+def _mean_interval(measured: Mapping[str, tuple[float, int]], root: Path) -> list[float]:
+    """Interval of the mean of accuracies, given with their number of images by name of the set."""
+    found = set_mean(SetRecords(root), dict.fromkeys(measured, 1 / len(measured)))
+    if found is not None:
+        return [max(0.0, found.low), min(1.0, found.high)]
+    # too few images to see how the sets go together: as if each had its own
+    mean = sum(p for p, _ in measured.values()) / len(measured)
+    variance = sum(p * (1 - p) / n for p, n in measured.values())
+    half = float(norm.ppf(0.975)) * variance**0.5 / len(measured)
+    return [max(0.0, mean - half), min(1.0, mean + half)]
 
 
 def _row(one: EvaluationSet, data: GeneralisationDataModule, root: Path) -> SetRow:

@@ -152,7 +152,8 @@ class MeanRow:
         name: first word of the sets' names.
         table: what they belong to.
         accuracy: in [0, 1].
-        ci95: ends of the 95 % interval of a mean of independent proportions.
+        ci95: ends of its 95 % interval; an image in several sets is one draw, see `set_mean`, but
+            with fewer than 30 images the sets count as independent.
         pooled: accuracy over all images.
         n: number of images.
         measured: how many of the sets are in it.

@@ -9,10 +9,10 @@ import numpy as np
 
 from datamodules.corruptions import CORRUPTIONS, SEVERITIES
 from pipeline.evaluation.decisions import was_stopped
+from pipeline.evaluation.set_gaps import Gap, SetRecords, set_gap, set_mean
 from pipeline.report.cells import Cell, Row
 from pipeline.report.deploy.front import Verdict
 from pipeline.report.deploy.latency import median_gap
-from pipeline.report.deploy.set_gaps import Gap, SetRecords, set_gap, set_mean
 from pipeline.report.reading.comparisons import difference
 from pipeline.report.reading.evaluations import Evaluation
 from pipeline.report.robustness_tables import CLEAN, LINF

@@ -11,7 +11,7 @@ from scipy.stats import quantile_test
 from torch import nn
 
 from datamodules.files.errors import UserError
-from pipeline.report.deploy.set_gaps import Gap
+from pipeline.evaluation.set_gaps import Gap
 
 LEAST_ROUNDS = 10  # below, a median has no useful interval
 

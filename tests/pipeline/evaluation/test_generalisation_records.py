@@ -6,11 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
 from PIL import Image
+from scipy.stats import ttest_1samp
 from torch import Tensor
 
 from datamodules.corruptions.frost_overlays import OVERLAY_FILES
@@ -292,14 +294,42 @@ def test_at_most_so_many_images_balanced(model: Path, shapes_root: Path, tmp_pat
     assert [row["n"] for row in summary["sets"]] == [6, 6, 6, 6, 0]
 
 
-def test_means_leave_out_what_is_missing() -> None:
+def write_outcomes(root: Path, name: str, keys: Sequence[str], right: np.ndarray) -> SetRow:
+    columns = {"key": keys, "correct": right.tolist()}
+    (root / "records" / name).mkdir(parents=True)
+    pq.write_table(pa.table(columns), root / "records" / name / "00000.parquet")
+    return SetRow(name, "corruptions", float(right.mean()), n=len(right))
+
+
+def test_an_image_under_all_severities_is_one_draw(tmp_path: Path) -> None:
+    right = np.random.default_rng(0).random(200) < 0.7
+    keys = [f"n01/{place}.png" for place in range(200)]
+    rows = [write_outcomes(tmp_path, f"fog/{severity}", keys, right) for severity in range(1, 6)]
+    (mean,) = mean_rows(rows, tmp_path)
+    single = ttest_1samp(right.astype(float), 0).confidence_interval(0.95)
+    assert mean.ci95 == pytest.approx([single.low, single.high])
+    assert mean.accuracy == pytest.approx(right.mean())
+
+
+def test_sets_of_different_images_are_independent(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        write_outcomes(tmp_path, f"din/{name}", [f"{name}{i}.png" for i in range(100)], right)
+        for name, right in (("cl", rng.random(100) < 0.6), ("cop", rng.random(100) < 0.9))
+    ]
+    (mean,) = mean_rows(rows, tmp_path)
+    (unseen,) = mean_rows(rows, tmp_path / "without records")
+    assert mean.ci95 == pytest.approx(unseen.ci95, abs=2e-3)
+
+
+def test_means_leave_out_what_is_missing(tmp_path: Path) -> None:
     rows = [
         SetRow("din/edge", "ood", accuracy=0.5, n=10),
         SetRow("din/colour", "ood", accuracy=0.9, n=30),
         SetRow("din/sketch", "ood", missing="gone"),
         SetRow("sketch", "ood", accuracy=0.1, n=30),
     ]
-    (mean,) = mean_rows(rows)
+    (mean,) = mean_rows(rows, tmp_path)
     half = 1.959964 * np.sqrt(0.25 / 10 + 0.09 / 30) / 2
     assert mean.accuracy == pytest.approx(0.7)
     assert mean.ci95 == pytest.approx([0.7 - half, 0.7 + half])

@@ -162,7 +162,8 @@ def write_generalisation(folder: Path) -> list[SetRow]:
     rows += [row("pin125", "subsets", "printed nowhere"), row("pin11", "subsets")]
     rows += [row("background/original", "background"), row("background/swapped", "background")]
     rows.append(replace(row("cue_conflict", "texture"), figures={"shape_bias": 0.4321}))
-    GeneralisationSummary("runs/any", rows, mean_rows(rows)).write(folder / "generalisation")
+    run = folder / "generalisation"
+    GeneralisationSummary("runs/any", rows, mean_rows(rows, run)).write(run)
     return rows
 
 

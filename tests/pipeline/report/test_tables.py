@@ -296,7 +296,8 @@ def test_corruptions_in_depth_have_a_mean_error_and_no_mce(tmp_path: Path) -> No
         SetRow(name, "corruptions_3d", share, (share - 0.05, share + 0.05), 100)
         for name, share in zip(sets, shares, strict=True)
     ]
-    GeneralisationSummary("m", rows, mean_rows(rows)).write(tmp_path / "m" / "generalisation")
+    run = tmp_path / "m" / "generalisation"
+    GeneralisationSummary("m", rows, mean_rows(rows, run)).write(run)
     one = read_evaluation(tmp_path / "m")
     table = general.corruption_3d_table([one])
     (row,) = table.rows

@@ -73,7 +73,8 @@ def shifted(run: Path, told: str, outcomes: Mapping[str, np.ndarray]) -> None:
         folder = run / "generalisation" / "records" / name
         folder.mkdir(parents=True)
         pq.write_table(pa.table(columns, schema=SET_SCHEMA), folder / "00000.parquet")
-    GeneralisationSummary(told, rows, mean_rows(rows)).write(run / "generalisation")
+    means = mean_rows(rows, run / "generalisation")
+    GeneralisationSummary(told, rows, means).write(run / "generalisation")
 
 
 def all_corruptions(share: float, images: int = 40, seed: int = 0) -> dict[str, np.ndarray]:

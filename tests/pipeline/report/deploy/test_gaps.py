@@ -8,9 +8,9 @@ import torch
 from scipy.stats import binom, ttest_1samp, ttest_rel
 from torch import nn
 
+from pipeline.evaluation.set_gaps import SetRecords, set_gap, set_mean
 from pipeline.report.deploy.front import Verdict, dominators
 from pipeline.report.deploy.latency import measure_latency, median_gap
-from pipeline.report.deploy.set_gaps import SetRecords, set_gap, set_mean
 from tests.pipeline.report.deploy.deploy_runs import shifted
 
 

@@ -1,4 +1,4 @@
-"""Differences of two models on sets of images without an attack, from their records."""
+"""Means over sets of images without an attack, and how two models differ, from the records."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,10 @@ def set_gap(first: SetRecords, second: SetRecords, weights: Mapping[str, float])
     """Difference of two weighted means of accuracies, paired by image.
 
     An image that is in several sets, such as one under all corruptions, counts as one draw: its
-    weighted deviations are added up before the variance is taken.
+    weighted deviations are added up before the variance is taken. Images of one key are one image:
+    keys of corruptions are paths below `val/`; those of DIN hold the code of the experiment, but
+    for `edge` and `silhouette`, which were drawn from the same pictures. Independent images that
+    have a name in common do no harm: their deviations cancel as often as they add up.
 
     Args:
         first: records of the one model.
