@@ -22,6 +22,7 @@ from pipeline.evaluation.decisions import FILE as DECISIONS
 from pipeline.evaluation.decisions import was_stopped
 from pipeline.evaluation.intervals import mcnemar, paired_difference, unpaired_difference
 from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes, threats_of
+from pipeline.evaluation.same_measure import measured_settings, other_measures
 
 
 def compare(a: Outcomes, b: Outcomes) -> dict[str, Any]:
@@ -92,6 +93,14 @@ def _side(source: str, right: int, total: int) -> dict[str, Any]:
     return {"source": source, "accuracy": right / total, "ci95": interval, "n": total}
 
 
+def _refuse_other_measures(a: Path, b: Path, threats: Sequence[str]) -> None:
+    if found := other_measures(measured_settings(a), measured_settings(b), threats):
+        raise UserError(
+            f"{a} and {b} did not measure the same ({'; '.join(found)}): evaluate one of them "
+            "again as the other was, or give --threat, one without such a difference"
+        )
+
+
 def _table(rows: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     table = Table(title="Robust accuracy, 95 % intervals")
     for name in ("threat", "A", "B", "B - A", "images", "method"):
@@ -139,13 +148,16 @@ def main(
 
     Raises:
         MissingInputError: if a source does not exist.
-        UserError: if a source cannot be read or the two have nothing in common.
+        UserError: if a source cannot be read, the two have nothing in common, or they are run
+            folders whose images or threats of one name were set otherwise.
     """
     names: list[str | None] = [threat]
     if threat is None and a.is_dir() and b.is_dir():
         names = [*(name for name in threats_of(a) if name in threats_of(b))]
         if not names:
             raise UserError(f"{a} and {b} have no threat in common: give --threat")
+    if a.is_dir() and b.is_dir():
+        _refuse_other_measures(a, b, [name for name in names if name])
     rows = [
         (name or "", compare(read_outcomes(a, name, images), read_outcomes(b, name, images)))
         for name in names

@@ -29,6 +29,7 @@ from pipeline.evaluation.part_iou import write_part_counts
 from pipeline.evaluation.records import EvaluationRecords, accuracy_line, write_record
 from pipeline.evaluation.robustbench import describe, is_ranked, write_description
 from pipeline.evaluation.robustness_summary import summarise
+from pipeline.evaluation.same_measure import measured_settings, other_measures
 
 
 class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataModule]):
@@ -72,10 +73,13 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
         """Compares the settings with those of the records, writes the list of images.
 
         Raises:
-            UserError: if the settings differ, or a threat has images but no attack.
+            UserError: if the settings differ, a threat has images but no attack, or the
+                evaluation that it is to stop against measured something else.
         """
+        module, data = self.parts(trainer, pl_module)
+        if data.stop_against is not None:
+            _refuse_other_reference(data.stop_against, self.settings(module, data))
         super().setup(trainer, pl_module, stage)
-        _, data = self.parts(trainer, pl_module)
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             write_text(Path(trainer.default_root_dir) / "subset.txt", data.subset_lines())
 
@@ -157,6 +161,15 @@ class RobustnessRecords(EvaluationRecords[RobustnessEvaluator, RobustnessDataMod
         if ranked is not None:
             keys = records_of(root, units, ranked)["key"].to_pylist()
             write_description(root, describe(rows[ranked], keys))
+
+
+def _refuse_other_reference(reference: Path, settings: dict[str, Any]) -> None:
+    known = measured_settings(reference)
+    if found := other_measures(known, settings, settings["threats"]):
+        raise UserError(
+            f"stop_against={reference} did not measure what is asked for here "
+            f"({'; '.join(found)}): evaluate the other model with these settings first"
+        )
 
 
 def _examples(

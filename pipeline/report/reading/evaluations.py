@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datamodules.files.json_files import read_json
 from pipeline.evaluation.certified import CertifiedRow
+from pipeline.evaluation.same_measure import measured_settings
 from pipeline.evaluation.summaries import (
     AlignmentRow,
     GeneralisationSummary,
@@ -134,9 +134,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     attacks = RobustnessSummary.find(folder)
     smoothed = RobustnessSummary.find(folder / CERTIFIED)
     general = GeneralisationSummary.find(folder / GENERALISATION.name)
-    settings_file = folder / "records" / "settings.json"
-    remedy = f"restore it, or delete {settings_file.parent} and run make evaluate again"
-    records = read_json(settings_file, remedy) if settings_file.is_file() else {}
+    records = measured_settings(folder)
     settings = records.get("threats", {})
     inner = sorted(path.parent for path in folder.glob("subsets/*/summary.json"))
     subsets = {path.name: read_evaluation(path) for path in inner}

@@ -2,8 +2,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from datamodules.files.json_files import write_json
 from pipeline.evaluation.compare_outcomes import compare, main
 from pipeline.evaluation.intervals import mcnemar, paired_difference, unpaired_difference
 from pipeline.evaluation.outcome_tables import Outcomes, read_outcomes
@@ -121,3 +124,34 @@ def test_run_folders_are_compared_under_all_common_threats(finished_runs: Path) 
     assert [row["threat"] for row in written] == ["clean", "pgd"]
     (row,) = (row for _, row in main(run, run, "pgd"))
     assert row["a"]["n"] == 6
+
+
+def evaluated(run: Path, image_size: int = 224, chunk_size: int = 8, **pgd: object) -> Path:
+    """A run folder of one image, right in all."""
+    for threat in ("clean", "pgd"):
+        (run / "records" / threat).mkdir(parents=True)
+        table = pa.table({"key": ["n01/x.png"], "robust": [True]})
+        pq.write_table(table, run / "records" / threat / "00000.parquet")
+    threats = {"clean": {"attack": "Clean"}, "pgd": {"attack": "PGD", "eps": 0.01} | pgd}
+    images = {"model": str(run), "image_size": image_size, "chunk_size": chunk_size, "seed": 0}
+    write_json(run / "records" / "settings.json", {**images, "threats": threats})
+    return run
+
+
+def test_run_folders_that_measured_something_else_are_refused(tmp_path: Path) -> None:
+    a = evaluated(tmp_path / "a")
+    radius = evaluated(tmp_path / "radius", eps=0.02)
+    with pytest.raises(ValueError, match=r"a and .*radius did .*\(pgd.eps: 0.01 -> 0.02\)"):
+        main(a, radius)
+    with pytest.raises(ValueError, match=r"pgd\.eps"):
+        main(a / "records", radius, "pgd")
+    assert [name for name, _ in main(a, radius, "clean")] == ["clean"]
+    with pytest.raises(ValueError, match=r"\(image_size: 224 -> 32\)"):
+        main(a, evaluated(tmp_path / "small", image_size=32), "clean")
+    (radius / "records" / "settings.json").unlink()  # as a folder of others, with nothing known
+    assert len(main(a, radius)) == 2
+
+
+def test_other_chunks_and_batches_are_the_same_measure(tmp_path: Path) -> None:
+    a, b = evaluated(tmp_path / "a"), evaluated(tmp_path / "b", chunk_size=64, batch_size=4)
+    assert len(main(a, b)) == 2

@@ -188,6 +188,16 @@ def test_a_reference_of_other_images_is_refused(
         )
 
 
+def test_a_reference_of_another_attack_is_refused(
+    finished: tuple[Path, RobustnessDataModule], model: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"stop_against=.*\(pgd.eps: 0.05 -> 0.1\)"):
+        evaluate_robustness(
+            model, shapes_root, tmp_path, PGD(0.1, 2, 0.03), stop_against=finished[0]
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def test_examples_are_pairs_of_the_attack(finished: tuple[Path, RobustnessDataModule]) -> None:
     run, sets = finished
     with np.load(run / "examples.npz", allow_pickle=False) as examples:
