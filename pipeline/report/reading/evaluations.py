@@ -21,6 +21,7 @@ from pipeline.runs.stages import EVALUATION, GENERALISATION
 
 NORMS = {"linf": "l∞", "l1": "l1", "l2": "l2"}
 PLAIN_ATTACKS = ("PGD", "APGD", "AutoAttack", "Square")
+APGD_STEPS = 100  # by default, as in AutoAttack
 CERTIFIED = "certified"  # folder of randomised smoothing beside the attacks
 
 
@@ -179,8 +180,9 @@ def _attack_name(name: str, settings: dict[str, Any]) -> str:
         first = name.replace("-", "_").split("_")[0]
         return {"autoattack": "AutoAttack", "aa": "AutoAttack"}.get(first.lower(), first.upper())
     attack = str(settings["attack"])
-    if attack == "PGD":
-        attack += str(settings.get("steps", ""))
+    steps = settings.get("steps", "")
+    if attack == "PGD" or (attack == "APGD" and steps != APGD_STEPS):
+        attack += str(steps)
     elif attack == "AutoAttack" and settings.get("version", "standard") != "standard":
         attack += f"-{'+'.join(settings.get('attacks') or [settings['version']])}"
     elif attack not in PLAIN_ATTACKS and name.lower() != attack.lower():

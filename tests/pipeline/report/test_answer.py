@@ -18,6 +18,7 @@ from pipeline.report.reading.evaluations import read_evaluation
 from pipeline.report.reading.runs import read_runs
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.metrics import Metrics
+from pipeline.runs.stages import MPM
 from tests.pipeline.report.report_runs import summary_of
 
 AA = {"attack": "AutoAttack", "version": "standard"}
@@ -169,6 +170,17 @@ def test_the_main_threat_has_enough_images(tmp_path: Path) -> None:
     one = read_evaluation(tmp_path / "evaluate" / "n")
     assert (found := main_threat([one])) is not None
     assert found.title == "AutoAttack l∞ 4/255"
+
+
+def test_apgd_of_other_steps_is_another_threat(tmp_path: Path) -> None:
+    for name, steps in (("stage3_mpm", 100), ("b", 20)):
+        write_training(tmp_path / name, 1 if name == "stage3_mpm" else 0)
+        write_evaluation(tmp_path, name, {"apgd": [True] * 200})
+        threats = {"apgd": {"attack": "APGD", "steps": steps}}
+        write_json(tmp_path / "evaluate" / name / "records/settings.json", {"threats": threats})
+    titles = [read_evaluation(tmp_path / "evaluate" / n).threats[0].title for n in ("b", MPM.name)]
+    assert titles == ["APGD20 l∞ 4/255", "APGD l∞ 4/255"]
+    assert compared(tmp_path).attacked is None
 
 
 def test_one_model_alone_claims_nothing_of_the_parts(tmp_path: Path) -> None:
