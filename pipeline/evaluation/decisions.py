@@ -53,9 +53,18 @@ def decision_line(row: PairedDecision, other: str) -> str:
     )
 
 
-def was_stopped(run: Path) -> bool:
-    """Whether an evaluation may have ended because a comparison was decided."""
+def stopped_threats(run: Path) -> dict[str, str]:
+    """Threats that ended because a comparison was decided, and with which other evaluation."""
     if not (run / FILE).is_file():
-        return False
-    rows = read_json(run / FILE, "delete it and run make evaluate again")["decisions"]
-    return any(row["images"] < row["available"] for row in rows)
+        return {}
+    content = read_json(run / FILE, "delete it and run make evaluate again")
+    return {
+        row["threat"]: content["against"]
+        for row in content["decisions"]
+        if row["better"] and row["images"] < row["available"]  # else its width ended it
+    }
+
+
+def was_stopped(run: Path) -> bool:
+    """Whether any threat of an evaluation ended because a comparison was decided."""
+    return bool(stopped_threats(run))

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.evaluation.decisions import FILE as DECISIONS
 from pipeline.published.paper import IMAGE_SIZE, NUM_IMAGES
-from pipeline.report.reading.comparisons import ENOUGH, Comparison, Difference
+from pipeline.report.reading.comparisons import ENOUGH, Comparison, Difference, Subject
 from pipeline.report.reading.evaluations import Evaluation
 from pipeline.report.reading.facts import LabelFacts
 from pipeline.report.reading.runs import Runs, data_arguments, evaluate_command
@@ -167,7 +168,7 @@ def _limits(found: Comparison) -> str:
     attacked = attacked or (found.threat.cell.n if found.threat else None)
     if attacked and attacked < NUM_IMAGES:
         lines.append(f"{attacked:,} images attacked, where the published rows have {NUM_IMAGES:,}")
-    lines += _weaker_attack(found)
+    lines += [*_weaker_attack(found), *_stopped(found, subjects)]
     if any(one.evaluation.warnings for one in subjects):
         lines.append("the evaluation has warnings, see Robustness")
     text = "; ".join(lines)
@@ -182,6 +183,19 @@ def _weaker_attack(found: Comparison) -> list[str]:
     images = max((one.cell.n or 0 for one in whole), default=0)
     ran = f"ran on {images} images alone, fewer than {ENOUGH}" if images else "did not run"
     return [f"{threat.attack} is weaker than AutoAttack, which {ran}"]
+
+
+def _stopped(found: Comparison, subjects: Sequence[Subject]) -> list[str]:
+    """Which of the figures above are of attacks that ended as soon as a comparison was decided."""
+    shown = [*([found.threat.title] if found.threat else []), *found.others, "clean"]
+    return [
+        f"{threat.title} on {one.name} ended when a comparison with {threat.stopped_by} was "
+        f"decided: its intervals are too tight and too far from 0, those in {DECISIONS} of "
+        f"{one.name} hold at any time"
+        for one in subjects
+        for threat in one.evaluation.threats
+        if threat.stopped_by and threat.title in shown
+    ]
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.evaluation.certified import CertifiedRow
+from pipeline.evaluation.decisions import FILE as DECISIONS
+from pipeline.evaluation.decisions import stopped_threats
 from pipeline.evaluation.same_measure import measured_settings
 from pipeline.evaluation.summaries import (
     AlignmentRow,
@@ -37,6 +39,7 @@ class ThreatResult:
         steps: Steps of a gradient attack, where known.
         cell: Accuracy in percent.
         broken_by: Images by what broke them (`""` stand, `clean` were wrong before); may be empty.
+        stopped_by: The evaluation that a comparison with ended it; empty if none did.
     """
 
     name: str
@@ -46,6 +49,7 @@ class ThreatResult:
     steps: int | None
     cell: Cell
     broken_by: dict[str, int]
+    stopped_by: str = ""
 
     @property
     def title(self) -> str:
@@ -140,24 +144,24 @@ def read_evaluation(folder: Path) -> Evaluation:
     inner = sorted(path.parent for path in folder.glob("subsets/*/summary.json"))
     subsets = {path.name: read_evaluation(path) for path in inner}
     rows = attacks.threats if attacks else []
+    stopped = stopped_threats(folder)
     warnings = list(attacks.warnings) if attacks else []
-    warnings += [
-        f"{row.name}: ended after {row.n} images, its interval was tight enough"
-        for row in rows
-        if row.early
-    ]
+    warnings += [_early_end(row, stopped.get(row.name, "")) for row in rows if row.early]
     warnings += [f"{CERTIFIED}: {line}" for line in (smoothed.warnings if smoothed else ())]
     if records.get("subset") and folder.parent.name != "subsets":
         name = records["subset"].split()[0]
         warnings.append(f"attacked within the classes of {name} alone: its place is subsets/{name}")
     warnings += [f"{name}: {line}" for name, one in subsets.items() for line in one.warnings]
+    threats = tuple(
+        _threat(row, settings.get(row.name, {}), stopped.get(row.name, "")) for row in rows
+    )
     models = [one.model for one in (attacks, general, smoothed, *subsets.values()) if one]
     not_run = PartsUnderAttack("not run: the evaluation measured no part maps")
     return Evaluation(
         folder.name,
         folder,
         models[0],
-        _distinct(tuple(_threat(row, settings.get(row.name, {})) for row in rows)),
+        _distinct(threats),
         {row.name: row for row in (general.sets if general else ())},
         {row.name: row for row in (general.means if general else ())},
         attacks.parts if attacks else not_run,
@@ -167,11 +171,22 @@ def read_evaluation(folder: Path) -> Evaluation:
     )
 
 
-def _threat(row: ThreatRow, settings: dict[str, Any]) -> ThreatResult:
+def _early_end(row: ThreatRow, stopped_by: str) -> str:
+    ended = f"{row.name}: ended after {row.n} images"
+    if not stopped_by:
+        return f"{ended}, its interval was tight enough"
+    return (
+        f"{ended}, when a comparison with {stopped_by} was decided: its intervals are too tight "
+        f"and too far from 0, those in {DECISIONS} hold at any time"
+    )
+
+
+def _threat(row: ThreatRow, settings: dict[str, Any], stopped_by: str) -> ThreatResult:
     norm = (row.norm or "").lower().replace("_", "")
     attack = _attack_name(row.name, settings)
     steps = settings.get("steps")
-    return ThreatResult(row.name, attack, norm, row.eps, steps, share_cell(row), row.broken_by)
+    cell = share_cell(row)
+    return ThreatResult(row.name, attack, norm, row.eps, steps, cell, row.broken_by, stopped_by)
 
 
 def _attack_name(name: str, settings: dict[str, Any]) -> str:

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from datamodules.files.json_files import write_json
 from datamodules.labels.pseudo_labels import to_table
 from datamodules.masks.part_labels import ImageParts
 from pipeline.evaluation.intervals import paired_difference, unpaired_difference
-from pipeline.evaluation.summaries import ThreatRow
+from pipeline.evaluation.summaries import RobustnessSummary, ThreatRow
 from pipeline.labelling.quality import LabelQuality
 from pipeline.report.answer import statements
 from pipeline.report.reading.comparisons import Comparison, find_comparison, main_threat
@@ -170,6 +171,30 @@ def test_the_main_threat_has_enough_images(tmp_path: Path) -> None:
     one = read_evaluation(tmp_path / "evaluate" / "n")
     assert (found := main_threat([one])) is not None
     assert found.title == "AutoAttack l∞ 4/255"
+
+
+def test_what_a_comparison_ended_is_said_as_such(tmp_path: Path) -> None:
+    write_pair(tmp_path, 80, 30, 10, 80)
+    folder = tmp_path / "evaluate" / "stage3_mpm"
+    summary = RobustnessSummary.find(folder)
+    assert summary is not None
+    early = [replace(row, early=True) for row in summary.threats]
+    replace(summary, threats=early).write(folder)
+    width = "its interval was tight enough"
+    assert all(width in line for line in read_evaluation(folder).warnings)
+    assert "hold at any time" not in say(tmp_path)["Not shown"]
+    rows = [
+        {"threat": name, "images": 200, "available": 900, "better": better}
+        for name, better in (("clean", ""), ("aa", "this"))
+    ]
+    write_json(folder / "decisions.json", {"against": "runs/b", "decisions": rows})
+    clean, attacked = read_evaluation(folder).warnings
+    assert clean == f"clean: ended after 200 images, {width}"
+    wanted = "when a comparison with runs/b was decided: its intervals are too tight and too far"
+    assert f"aa: ended after 200 images, {wanted} from 0, those in decisions.json hold" in attacked
+    text = say(tmp_path)["Not shown"]
+    assert f"AutoAttack l∞ 4/255 on stage3_mpm ended {wanted} from 0, those in decisions" in text
+    assert text.count("hold at any time") == 1
 
 
 def test_apgd_of_other_steps_is_another_threat(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_undecided_and_equal(tmp_path: Path) -> None:
     assert better["a"] == better["twin"] == ["far"]
     assert better["far"] == []
     # a comparison that was stopped when it was decided has no such interval
-    rows = [{"images": 50, "available": 200}]
+    rows = [{"threat": "clean", "images": 50, "available": 200, "better": "this"}]
     write_json(tmp_path / "far" / "decisions.json", {"against": "a", "decisions": rows})
     assert field.judge("far", "a", "clean") == "undecided"
 
