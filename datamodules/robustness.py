@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import annotations_hash, read_annotations
+from datamodules.detection.annotated_images import require_size
 from datamodules.evaluation.attack_batches import Interpolation, UnitDataset, to_pixels
 from datamodules.evaluation.attack_units import AttackUnit, StoppingRule, outcomes_of_run
 from datamodules.evaluation.class_subsets import find_subset
@@ -66,7 +67,8 @@ class RobustnessDataModule(LightningDataModule):
 
     Raises:
         MissingInputError: if a folder or file is missing.
-        UserError: if a number is out of range, or the list or the subset is wrong.
+        UserError: if a number is out of range, the list or the subset is wrong, or an image has
+            another size than its annotation says.
     """
 
     def __init__(
@@ -253,4 +255,6 @@ class RobustnessDataModule(LightningDataModule):
         }
         if not found:
             raise UserError(f"{folder} annotates none of the {len(wanted)} images of the subset")
+        for key, record in found.items():  # headers take seconds, attacks that end here hours
+            require_size(self.split / key, record.height, record.width)
         return found

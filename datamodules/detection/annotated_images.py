@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from datamodules.files.errors import UserError
-from datamodules.images.image_files import read_header, read_image
+from datamodules.images.image_files import read_header, read_image, read_size
 from datamodules.images.orientation import turned_reason
 
 
@@ -29,11 +29,24 @@ def open_annotated(path: Path, height: int, width: int) -> Image.Image:
         UserError: if it cannot be decoded or has another size.
     """
     picture = read_image(path)
-    if picture.size != (width, height):
-        stored = (picture.height, picture.width)
-        reason = turned_reason(read_header(path).orientation, stored, (height, width))
-        raise UserError(
-            f"{path} is {picture.width}x{picture.height}, its annotation says "
-            f"{width}x{height} (width x height): {reason or 'correct one of them'}"
-        )
+    _compare(path, (picture.height, picture.width), (height, width))
     return picture
+
+
+def require_size(path: Path, height: int, width: int) -> None:
+    """Refuses an image of another size than its annotation says, by its header alone.
+
+    Raises:
+        MissingInputError: if there is no such file.
+        UserError: if it has no readable header, or another size.
+    """
+    _compare(path, read_size(path), (height, width))
+
+
+def _compare(path: Path, stored: tuple[int, int], listed: tuple[int, int]) -> None:
+    if stored != listed:
+        reason = turned_reason(read_header(path).orientation, stored, listed)
+        raise UserError(
+            f"{path} is {stored[1]}x{stored[0]}, its annotation says {listed[1]}x{listed[0]} "
+            f"(width x height): {reason or 'correct one of them'}"
+        )

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import InterpolationMode, functional
 
+from datamodules.detection.annotated_images import open_annotated
 from datamodules.evaluation.attack_units import AttackUnit, StoppingRule
 from datamodules.images.image_files import read_image
 from datamodules.masks.part_labels import ImageParts
@@ -96,9 +97,8 @@ class UnitDataset(Dataset[dict[str, Any]]):
                 return about
             if self.keep:
                 about["kept"] = str(unit.kept(root))
-        files = [self.split / key for key, _ in unit.images]
         batch: dict[str, Any] = {
-            "image": torch.stack([self._pixels(file) for file in files]),
+            "image": torch.stack([self._pixels(key) for key, _ in unit.images]),
             "label": torch.tensor([label for _, label in unit.images]),
             "position": torch.arange(unit.start, unit.start + len(unit.images)),
             "key": [key for key, _ in unit.images],
@@ -108,8 +108,10 @@ class UnitDataset(Dataset[dict[str, Any]]):
             batch["part_map"] = torch.stack([self._part_map(key) for key in batch["key"]])
         return batch
 
-    def _pixels(self, file: Path) -> Tensor:
-        return to_pixels(read_image(file), self.resize, self.crop, self.interpolation)
+    def _pixels(self, key: str) -> Tensor:
+        file, known = self.split / key, (self.annotations or {}).get(key)
+        image = open_annotated(file, known.height, known.width) if known else read_image(file)
+        return to_pixels(image, self.resize, self.crop, self.interpolation)
 
     def _part_map(self, key: str) -> Tensor:
         if self.annotations is None or key not in self.annotations:

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import annotations_hash, read_annotations
+from datamodules.detection.annotated_images import open_annotated
 from datamodules.evaluation.attack_batches import to_pixels
 from datamodules.evaluation.evaluation_sets import (
     EvaluationSet,
@@ -21,7 +22,6 @@ from datamodules.evaluation.evaluation_sets import (
     MissingSet,
 )
 from datamodules.evaluation.ood_sets import FolderSet, folder_problem
-from datamodules.images.image_files import read_image
 from datamodules.images.image_lists import sizes_hash
 from datamodules.masks.part_labels import ImageParts, decode_masks
 
@@ -123,17 +123,25 @@ class _SwappedSet(FolderSet):
         self.settings = {**self.settings, "backgrounds": pairs}
 
     def image(self, key: str) -> Tensor:
-        """The object of `key` on the background drawn for it: uint8 `(3, H, W)`."""
-        foreground = np.array(read_image(self.folder / key))
+        """The object of `key` on the background drawn for it: uint8 `(3, H, W)`.
+
+        Raises:
+            UserError: if one of the two images cannot be decoded, or has another size than its
+                annotation says.
+        """
+        foreground = self._pixels(key)
         mask = np.asarray(decode_masks(self._records[key]).max(0) > 0)
         donor = self._donors[key]
-        empty = without_object(
-            np.array(read_image(self.folder / donor.key)), donor.box, donor.strip
-        )
+        empty = without_object(self._pixels(donor.key), donor.box, donor.strip)
         background = _cover(Image.fromarray(empty), *mask.shape)
         joined = np.where(mask[..., None], foreground, background)
         image = Image.fromarray(joined)
         return to_pixels(image, self.resize, self.image_size, self.interpolation)
+
+    def _pixels(self, key: str) -> np.ndarray:
+        """An image that is as large as its parts say: uint8 `(H, W, 3)`."""
+        record = self._records[key]
+        return np.array(open_annotated(self.folder / key, record.height, record.width))
 
 
 def without_object(

@@ -1,6 +1,7 @@
 """An EXIF orientation changes no pixel, and what was annotated on the turned image is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,16 @@ from PIL import ExifTags, Image
 from datamodules.annotations.reports import ObjectJob, ObjectReport, report_object
 from datamodules.annotations.split_checks import decode_images
 from datamodules.detection.annotated_images import read_annotated
+from datamodules.evaluation.attack_batches import UnitDataset
+from datamodules.evaluation.background_swaps import BackgroundSwaps
+from datamodules.evaluation.evaluation_sets import EvaluationSetting
 from datamodules.files.errors import UserError
 from datamodules.images.image_files import read_header, read_image
 from datamodules.images.imagenet_folder import list_images
 from datamodules.labels.pseudo_labels import write_labels
 from datamodules.masks.part_labels import ImageParts
 from datamodules.part_supervised import PartSupervisedDataModule
+from datamodules.robustness import RobustnessDataModule
 from pipeline.labelling.import_labels import import_labels
 from tests.datamodules.annotations.annotated import cat_content, make_set, write
 
@@ -99,6 +104,34 @@ def test_stage_3_and_imports_say_the_reason_as_well(tmp_path: Path) -> None:
     given = {"imagenet": root / "imagenet", "pinpp": root / "pinpp", "allow_missing": True}
     with pytest.raises(UserError, match=r"2\.jpg is 6x8 \(height x width\): that is .*tation 6"):
         import_labels(root / "pinpp", root / "out", "coco", **given)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "reason"), [(1, "correct one of them"), (6, "that is .*orientation 6 turns it")]
+)
+def test_evaluation_refuses_parts_of_other_sides(
+    tmp_path: Path, orientation: int, reason: str
+) -> None:
+    root = make_set(tmp_path)
+    message = rf"cat/2\.jpg is 8x6, its annotation says 6x8 \(width x height\): {reason}"
+    (root / "imagenet/val").symlink_to(root / "imagenet/train")
+    given = {"image_size": 4, "resize": 4, "part_annotations": root / "pinpp"}
+    attacked = (root / "imagenet", root / "pinpp", {"clean": None})
+    sound = RobustnessDataModule(*attacked, **given)
+    save_turned(root / "imagenet/train/cat/2.jpg", (6, 8), orientation)
+    with pytest.raises(UserError, match=message):  # before the first attack
+        RobustnessDataModule(*attacked, **given)
+    units = UnitDataset(sound.units, sound.split, 4, 4, sound.annotations)
+    with pytest.raises(UserError, match=message):  # images that changed since
+        list(units)
+    source = BackgroundSwaps(root / "pinpp")
+    setting = EvaluationSetting(*attacked[:2], ("cat", "flatworm"), 4, 4, 0)
+    with pytest.raises(UserError, match=message):
+        source.sets(setting)[1].image("cat/2.jpg")
+    draws = (source.sets(replace(setting, seed=seed))[1] for seed in range(50))
+    behind = next(d for d in draws if d.settings["backgrounds"]["flatworm/1.jpg"] == "cat/2.jpg")
+    with pytest.raises(UserError, match=message):
+        behind.image("flatworm/1.jpg")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
