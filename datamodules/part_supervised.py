@@ -165,7 +165,8 @@ class PartSupervisedDataModule(LightningDataModule):
         Other images, labels or annotations make other composites.
 
         Raises:
-            UserError: if the labels are not one label set of these images (`checked_shards`).
+            UserError: if the labels are not one label set of these images (`checked_shards`), or
+                annotations are of images that are listed under another name.
         """
         if self.composites.is_file():
             return
@@ -174,6 +175,12 @@ class PartSupervisedDataModule(LightningDataModule):
             for row in read_annotations(self.pinpp, self.vocabulary, self.imagenet / "train")
         }
         images = {key for key, _ in list_images(self.imagenet / "train")}
+        if unlisted := human.keys() - images:  # file systems may take one name for another
+            raise UserError(
+                f"{self.pinpp} annotates {min(unlisted)} and {len(unlisted) - 1} more images that "
+                f"{self.imagenet / 'train'} lists under other names (capitals, accents): write "
+                "file_name as the folder does"
+            )
         shards = checked_shards(self.labels, self.vocabulary.objects, images)
         files = list(shards)
         annotated = [

@@ -4,6 +4,7 @@ from typing import Any
 
 from datamodules.files.integers import whole_number
 from datamodules.files.names import is_utf8
+from datamodules.images.image_files import IMAGE_SUFFIXES, is_image
 from datamodules.masks.segmentations import MAX_PIXELS, MAX_SIDE, shown
 
 
@@ -35,4 +36,8 @@ def image_fault(entry: dict[str, Any], object_name: str) -> tuple[str, str] | No
     folder, _, base = name.partition("/")
     if folder != object_name or base in ("", ".", "..") or "/" in base:
         return "wrong_folder", f"{shown(name)} is no file of {object_name}/"
+    if not is_image(base):
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        message = f"{shown(name)} is not taken for an image: its suffix must be one of {suffixes}"
+        return "malformed_entry", f"{message}, with no dot in front of the name"
     return None

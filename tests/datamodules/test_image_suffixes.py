@@ -1,6 +1,7 @@
 """What is an image is defined once: all rooms take annotations of every kind of image file."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from datamodules.annotations.files import read_discarded
 from datamodules.annotations.reports import ObjectJob, report_object
 from datamodules.annotations.split_checks import list_split
+from datamodules.files.errors import UserError
 from datamodules.imagenet_shards import ImageNetShardsDataModule
 from datamodules.images.image_files import IMAGE_SUFFIXES, is_image
 from datamodules.images.imagenet_folder import list_images
@@ -90,6 +92,23 @@ def test_all_stages_take_it(root: Path) -> None:
         assert sorted(
             sample["key"] for sample in map(stage_3.val_set.__getitem__, range(4))
         ) == keys(root)
+
+
+@pytest.mark.parametrize("name", ["2.gif", "2.jfif", ".2.jpg", "2"])
+def test_annotations_of_what_is_no_image_are_refused(tmp_path: Path, name: str) -> None:
+    root = make_set(tmp_path)
+    folder = root / "imagenet/train/cat"
+    (folder / "2.jpg").rename(folder / name)
+    content = cat_content()
+    content["images"][1]["file_name"] = f"cat/{name}"
+    file = write(root, content)
+    message = f"'cat/{name}' is not taken for an image: its suffix must be one of .bmp, .jpeg, .jpg"
+    found = report_object(ObjectJob("cat", root / "pinpp", root / "imagenet/train"))
+    assert [problem.affects_training for problem in found.problems] == [True]
+    assert message in found.problems[0].message
+    stage_1 = PartDetectionDataModule(root / "imagenet", root / "pinpp")
+    with pytest.raises(UserError, match=re.escape(f"{file}: image 2: {message}")):
+        stage_1.setup("fit")
 
 
 def test_hidden_ones_and_others_are_no_images() -> None:

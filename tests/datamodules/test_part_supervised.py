@@ -1,3 +1,5 @@
+import json
+import os
 import pickle
 import shutil
 from dataclasses import replace
@@ -11,6 +13,7 @@ from PIL import Image
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.files.errors import UserError
 from datamodules.images.image_lists import format_image_list
 from datamodules.images.resized_store import Settings
 from datamodules.labels.composite_store import CompositeStore, write_composites
@@ -163,6 +166,25 @@ def test_training_images_without_a_row_are_refused(
     message = rf"no row for {truth[0].key} and 1 more.*delete .*labels and run .*stage2"
     with pytest.raises(ValueError, match=message):
         data(shapes_root, tmp_path, truth[2:])
+
+
+def test_annotations_of_images_that_are_listed_under_another_name_are_refused(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(shapes_root, tmp_path / "data"))
+    file = sorted((root / "pinpp/json").iterdir())[0]
+    content = json.loads(file.read_text())
+    entry = content["images"][0]
+    entry["file_name"] = entry["file_name"].replace(".jpg", ".JPG")
+    file.write_text(json.dumps(content))
+    # as on a file system that takes small letters for capitals
+    exists = os.path.isfile
+    monkeypatch.setattr(os.path, "isfile", lambda p: exists(str(p).replace(".JPG", ".jpg")))
+    message = (
+        rf"pinpp annotates {entry['file_name']} and 0 more images that .*train lists under oth"
+    )
+    with pytest.raises(UserError, match=message):
+        data(root, tmp_path / "run", truth)
 
 
 def test_repeated_foreign_and_mislabelled_rows_are_refused_naming_files(
