@@ -112,9 +112,12 @@ def _source_files(
                 f"{data.vocabulary.num_parts} ({data.vocabulary.content_hash[:12]}): use the "
                 "annotations that the labels were made with"
             )
+    keys = data.images["key"].to_pylist()
+    if layout == "png":
+        _refuse_shared_maps(source, keys)
     wanted = {
         source / "json" / f"{key.split('/')[0]}.json" if layout == "coco" else png_path(source, key)
-        for key in data.images["key"].to_pylist()
+        for key in keys
     }
     if unknown := sorted(set(files) - wanted):
         raise UserError(
@@ -125,6 +128,18 @@ def _source_files(
     if absent:
         raise UserError(f"{absent[0]} and {len(absent) - 1} more are missing: {HINT}")
     return _digest(files, source)
+
+
+def _refuse_shared_maps(source: Path, keys: Sequence[str]) -> None:
+    """Refuses a label map whose name is that of two images, as it may be of either."""
+    owners: dict[Path, str] = {}
+    for key in keys:
+        path = png_path(source, key)
+        if owners.setdefault(path, key) != key and path.is_file():
+            raise UserError(
+                f"{path} would be the label map of both {owners[path]} and {key}, as names count "
+                "up to the first dot: rename one of the images, or import COCO JSON"
+            )
 
 
 def _results(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.annotations.pinpp import read_annotations
+from datamodules.files.errors import UserError
 from datamodules.images.imagenet_folder import list_images
 from datamodules.labels.label_set import read_labels
 from datamodules.masks.part_labels import ImageParts
@@ -231,6 +232,28 @@ def test_labels_that_do_not_fit_are_named(
     refused(png, "png", "are 3x64, .* is 64x64")
     PartVocabulary((name,), (f"{name}:x",)).save(png / "vocabulary.json")
     refused(png, "png", r"vocabulary.json numbers 1 parts")
+
+
+@pytest.mark.parametrize("allow_missing", [False, True])
+@pytest.mark.parametrize("ending", ["png", "0002.jpg"])
+def test_a_png_that_two_images_could_mean_is_refused(
+    run: Path, images: Path, shapes_root: Path, tmp_path: Path, ending: str, allow_missing: bool
+) -> None:
+    export_labels(run, tmp_path / "png", "png")
+    imagenet = shutil.copytree(images, tmp_path / "imagenet")
+    key = list_images(images / "train")[3][0]
+    twin = f"{key.split('.')[0]}.{ending}"
+    shutil.copy(images / "train" / key, imagenet / "train" / twin)
+    file = tmp_path / "png/seg" / f"{key.split('.')[0]}.png"
+    args = (tmp_path / "png", tmp_path / "out", "png", imagenet, shapes_root / "pinpp")
+    first, second = sorted((key, twin))
+    message = f"{file} would be the label map of both {first} and {second}, as names count up to"
+    with pytest.raises(UserError, match=message):
+        import_labels(*args, allow_missing=allow_missing)
+    assert not (tmp_path / "out").exists()
+    if allow_missing:
+        file.unlink()
+        assert import_labels(*args, allow_missing=True) == len(list_images(images / "train")) + 1
 
 
 def test_unfinished_run_is_not_exported(run: Path, tmp_path: Path) -> None:
