@@ -247,10 +247,20 @@ class PartSupervisedDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches of this rank, from where the loaded checkpoint stopped."""
+        """Shuffled batches of this rank, from where the loaded checkpoint stopped.
+
+        Raises:
+            UserError: on every process, if there are fewer images than one step takes.
+        """
         sampler = EpochSampler.for_trainer(
             self.trainer, len(self.train_set), self.batch_size, self.seed
         )
+        if len(sampler) < self.batch_size:  # the last batch is dropped: there would be no step
+            raise UserError(
+                f"{len(self.train_set)} images to train on are fewer than a step takes "
+                f"(batch_size={self.batch_size}, processes: {sampler.world_size}): lower "
+                "--data.init_args.batch_size"
+            )
         return self._loader(self.train_set, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:

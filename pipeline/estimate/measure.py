@@ -189,8 +189,6 @@ def _measure(cli: EstimateCLI, devices: int | None, steps: int, root: str) -> Es
     data.prepare_data()
     data.setup("fit")
     loader = data.train_dataloader()
-    if not len(loader):
-        raise UserError(f"fewer training images than batch_size={loader.batch_size}: lower it")
     per_epoch, batch_size = len(loader) * loader.batch_size, loader.batch_size
     batches, loader_speed = _read(loader, steps)
     devices = devices or asked_devices(trainer)

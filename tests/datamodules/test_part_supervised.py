@@ -4,11 +4,14 @@ import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from PIL import Image
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
@@ -341,6 +344,25 @@ def test_training_batches_are_augmented_on_the_device_and_validation_batches_are
     plain = next(iter(module.val_dataloader()))
     assert module.on_after_batch_transfer(plain, 0) is plain
     assert plain["image"].dtype == torch.uint8
+
+
+@pytest.mark.parametrize(("processes", "enough"), [(1, 36), (2, 18), (5, 8)])
+def test_fewer_images_than_a_step_takes_are_refused_by_every_process(
+    shapes_root: Path, tmp_path: Path, truth: list[ImageParts], processes: int, enough: int
+) -> None:
+    module = data(shapes_root, tmp_path, truth)
+    loop = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu").fit_loop
+    for rank in range(processes):
+        ranked: Any = SimpleNamespace(
+            global_rank=rank, world_size=processes, fit_loop=loop, limit_train_batches=1.0
+        )
+        module.trainer = ranked
+        module.batch_size = enough
+        assert len(module.train_dataloader()) == 1
+        module.batch_size = enough + 1
+        message = rf"36 images .*\(batch_size={enough + 1}, processes: {processes}\): lower --data"
+        with pytest.raises(UserError, match=message):
+            module.train_dataloader()
 
 
 def test_without_jitter_images_stay_as_pillow_gives_them(

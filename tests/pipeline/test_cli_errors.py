@@ -15,6 +15,7 @@ from modules.networks.structures import NetworkSettings
 from pipeline.__main__ import user_message
 from pipeline.cli import main
 from pipeline.export.export_callback import ExportRecogniser
+from pipeline.runs.manifest import Manifest
 from tests.pipeline.commands import run, stage_args
 
 
@@ -143,6 +144,20 @@ def test_corrupt_jpeg_is_a_row_with_an_error_and_left_out_of_training(
     assert cli is not None
     assert key not in {image for image, _ in cli.datamodule.train_set.images}
     assert len(cli.datamodule.train_set) == 35
+
+
+def test_stage_3_with_fewer_images_than_a_batch_is_one_line(
+    data: Path, finished_runs: Path, tmp_path: Path
+) -> None:
+    for stage in ("stage1_segmenter", "stage2_pseudolabels"):
+        shutil.copytree(finished_runs / stage, tmp_path / stage)
+    args = stage_args("stage3_mpm", data, tmp_path, "--data.init_args.batch_size=37")
+    code, output = run(args)
+    assert code == 1
+    assert "Traceback" not in output
+    assert "error: 36 images to train on are fewer than a step takes (batch_size=37" in output
+    assert not Manifest.read(tmp_path / "stage3_mpm").is_complete
+    assert not (tmp_path / "stage3_mpm/export").exists()
 
 
 def test_corrupt_annotated_jpeg_is_one_line(data: Path, tmp_path: Path) -> None:
