@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from datamodules.files.errors import MissingInputError, UserError
 from modules.state_dicts.finite import NotFiniteError
-from modules.state_dicts.run_checkpoints import best_checkpoint
+from modules.state_dicts.run_checkpoints import best_checkpoint, newest_checkpoint
 from pipeline import named_classes  # noqa: F401
 from pipeline.configs import resolve_configs
 from pipeline.labelling.progress import LabelProgressBar
@@ -100,7 +100,7 @@ class PipelineCLI(LightningCLI):
             )
 
     def before_instantiate_classes(self) -> None:
-        """Refuses missing inputs and changed settings, and resumes where a run was cut."""
+        """Refuses missing inputs and changed settings."""
         config = self.config[self.subcommand]
         assert self.subcommand is not None
         for name, batches in self.limits.items():
@@ -112,11 +112,6 @@ class PipelineCLI(LightningCLI):
                 f"{config.ckpt_path} was trained with whole_objects={trained or 'null'}, asked for "
                 f"is {asked or 'null'}: give its configuration, or another checkpoint"
             )
-        dry = bool(config.trainer.fast_dev_run)  # leaves a run as it is, and begins anew
-        if self.subcommand == "fit" and config.ckpt_path is None and not dry:
-            last = self.run_folder / "checkpoints" / "last.ckpt"
-            requeued = any(self.run_folder.glob("hpc_ckpt_*.ckpt"))
-            config.ckpt_path = "last" if last.is_file() and not requeued else None
         plain = plain_config(self._parser(self.subcommand), config)
         begun = Manifest.find(self.run_folder)
         self.again = self.subcommand == "validate" and begun is not None
@@ -170,6 +165,13 @@ class PipelineCLI(LightningCLI):
             # before all others, so that they see the average in validation
             trainer.callbacks.insert(0, EMAWeightAveraging(decay=decay))  # type: ignore[attr-defined]
         return trainer
+
+    def before_fit(self) -> None:
+        """Goes on where the run was cut, which the settings that it keeps do not say."""
+        config = self.config_init["fit"]
+        dry = bool(config.trainer.fast_dev_run)  # leaves a run as it is, and begins anew
+        if config.ckpt_path is None and not dry and (newest := newest_checkpoint(self.run_folder)):
+            config.ckpt_path = str(newest)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs it; a network that gives up in a fit is told as any other that diverged."""

@@ -1,6 +1,8 @@
-"""The best checkpoint of a run folder, or why there is none and what to do."""
+"""The checkpoints of a run folder: the best, or why there is none, and the one to go on from."""
 
 from pathlib import Path
+
+import torch
 
 from datamodules.files.errors import MissingInputError
 
@@ -26,3 +28,22 @@ def best_checkpoint(run: Path, target: str) -> Path:
             f"deleted: go on with {target} until one has, or give {last} itself"
         )
     raise MissingInputError(f"{best} does not exist: run {target} first")
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """The checkpoint of a run folder that is furthest on, None where there is none.
+
+    Lightning writes `hpc_ckpt_*.ckpt` as a SLURM job nears its limit and never removes it, so it
+    may be older than the last one as well as newer.
+
+    Args:
+        run: run folder of a training.
+    """
+    found = [run / CHECKPOINTS / "last.ckpt", *run.glob("hpc_ckpt_*.ckpt")]
+    return max((path for path in found if path.is_file()), key=_step, default=None)
+
+
+def _step(checkpoint: Path) -> int:
+    """The step after which it was written; the time of a file is lost where folders are copied."""
+    # mapped, as the tensors need not be read
+    return torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["global_step"]
