@@ -21,7 +21,9 @@ set -euo pipefail
 RUNS=${RUNS:-runs}
 MODEL=${MODEL:-$RUNS/stage3_mpm}
 trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
-srun --kill-on-bad-exit=1 .venv/bin/python -m pipeline evaluate test \
+# Since SLURM 22.05 srun does not take --cpus-per-task over from sbatch.
+srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} --kill-on-bad-exit=1 \
+  .venv/bin/python -m pipeline evaluate test \
   $(printf -- '-c %s ' ${CONFIG:-imagenet}) \
   --data.init_args.imagenet="$IMAGENET" ${PINPP:+--data.init_args.pinpp="$PINPP"} \
   --model.init_args.model="$MODEL" \

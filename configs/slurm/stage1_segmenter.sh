@@ -17,7 +17,9 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 RUNS=${RUNS:-runs}
-srun --kill-on-bad-exit=1 .venv/bin/python -m pipeline stage1_segmenter fit \
+# Since SLURM 22.05 srun does not take --cpus-per-task over from sbatch.
+srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} --kill-on-bad-exit=1 \
+  .venv/bin/python -m pipeline stage1_segmenter fit \
   $(printf -- '-c %s ' ${CONFIG:-pinpp_swin_b}) \
   --data.init_args.imagenet="$IMAGENET" --data.init_args.pinpp="$PINPP" \
   --data.init_args.batch_size=$((${BATCH:-8} / (SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE))) \

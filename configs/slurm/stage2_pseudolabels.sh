@@ -17,7 +17,9 @@
 set -euo pipefail
 RUNS=${RUNS:-runs}
 trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
-srun --kill-on-bad-exit=1 .venv/bin/python -m pipeline stage2_pseudolabels predict \
+# Since SLURM 22.05 srun does not take --cpus-per-task over from sbatch.
+srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} --kill-on-bad-exit=1 \
+  .venv/bin/python -m pipeline stage2_pseudolabels predict \
   $(printf -- '-c %s ' ${CONFIG:-pinpp_swin_b}) \
   --data.init_args.imagenet="$IMAGENET" --data.init_args.pinpp="$PINPP" \
   --model.init_args.segmenter="$RUNS/stage1_segmenter" \

@@ -17,7 +17,9 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 RUNS=${RUNS:-runs}
-srun --kill-on-bad-exit=1 .venv/bin/python -m pipeline stage3_mpm fit \
+# Since SLURM 22.05 srun does not take --cpus-per-task over from sbatch.
+srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} --kill-on-bad-exit=1 \
+  .venv/bin/python -m pipeline stage3_mpm fit \
   $(printf -- '-c %s ' ${CONFIG:-resnet50_gelu_at}) \
   --data.init_args.imagenet="$IMAGENET" --data.init_args.pinpp="$PINPP" \
   --data.init_args.labels="$RUNS/stage2_pseudolabels" \

@@ -94,6 +94,7 @@ def test_slurm_script(script: Path, tmp_path: Path) -> None:
             "BATCH": "48",
             "SLURM_JOB_NUM_NODES": "3",
             "SLURM_NTASKS_PER_NODE": "8",
+            "SLURM_CPUS_PER_TASK": "5",
         },
         cwd=PROJECT,
         capture_output=True,
@@ -105,6 +106,7 @@ def test_slurm_script(script: Path, tmp_path: Path) -> None:
     folder = "evaluate/stage3_mpm" if stage == "evaluate" else stage
     assert f"python -m pipeline {stage} " in done.stdout
     words = done.stdout.split()
+    assert "--cpus-per-task=5" in words[words.index("srun") : words.index(".venv/bin/python")]
     config = words[words.index("-c") + 1]
     assert (STAGES[stage].configs / f"{config}.yaml").is_file()
     assert {
