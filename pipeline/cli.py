@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from datamodules.files.errors import MissingInputError, UserError
 from modules.state_dicts.finite import NotFiniteError
-from modules.state_dicts.run_checkpoints import best_checkpoint, newest_checkpoint
+from modules.state_dicts.run_checkpoints import CHECKPOINTS, best_checkpoint, newest_checkpoint
 from pipeline import named_classes  # noqa: F401
 from pipeline.configs import resolve_configs
 from pipeline.labelling.progress import LabelProgressBar
@@ -58,7 +58,7 @@ class PipelineCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             save_config_callback=StageOutputs,
-            save_config_kwargs={"overwrite": True},
+            save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={
                 "prog": f"python -m pipeline {stage.name}",
                 **dict.fromkeys(("fit", "validate", "test", "predict"), default),
@@ -156,6 +156,10 @@ class PipelineCLI(LightningCLI):
             self.trainer_defaults["callbacks"] = [BARS[self.stage.bar]()]
         kwargs |= {"default_root_dir": str(self.run_folder), **self.limits}
         trainer = super().instantiate_trainer(**kwargs)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                # Lightning would take the logger's folder
+                callback.dirpath = str(self.run_folder / CHECKPOINTS)
         if self.stage is MPM:
             trainer.callbacks.insert(0, OverfittingWatch())  # type: ignore[attr-defined]
         self.finite = FiniteTraining()

@@ -18,7 +18,7 @@ PACKAGES = ("torch", "torchvision", "lightning", "timm", "pyautoattack", "torcha
 
 
 class StageOutputs(SaveConfigCallback):
-    """Writes `vocabulary.json`, `metrics.json` and the manifest of a run.
+    """Writes `config.yaml`, `vocabulary.json`, `metrics.json` and the manifest of a run.
 
     The manifest says `running` from the first moment; `complete` is written by
     `mark_complete` once the stage has ended well.
@@ -31,8 +31,13 @@ class StageOutputs(SaveConfigCallback):
             super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes the vocabulary and the running manifest (rank 0 only)."""
+        """Writes settings, vocabulary and the running manifest (rank 0 only)."""
         root = Path(trainer.default_root_dir)
+        root.mkdir(parents=True, exist_ok=True)
+        # not Lightning's own way, which takes the logger's folder
+        self.parser.save(
+            self.config, root / "config.yaml", skip_none=False, overwrite=True, multifile=False
+        )
         config = plain_config(self.parser, self.config)
         inputs = earlier_runs(config)
         # downstream detection has no parts

@@ -12,6 +12,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.connectors import checkpoint_connector
 
 from pipeline.cli import main
+from pipeline.runs.manifest import Manifest
 from tests.pipeline.commands import stage_args
 from tests.pipeline.test_stage3_exactness import StepRecorder
 
@@ -72,3 +73,14 @@ def test_a_run_that_was_requeued_goes_on_from_where_it_was(
     assert train(6) == [6]
     config = yaml.safe_load((train.run / "config.yaml").read_text())
     assert config["ckpt_path"] is None  # elsewhere the same settings begin anew
+
+
+def test_checkpoints_lie_in_the_run_folder_with_any_logger(train: Training) -> None:
+    logger = ("--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={train.run / 'curves'}")
+    assert train(2, *logger) == [1, 2]
+    assert (train.run / "curves" / "lightning_logs" / "version_0" / "metrics.csv").is_file()
+    outputs = Manifest.read(train.run).outputs
+    assert {"checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= outputs.keys()
+    assert train(4, *logger) == [3, 4]
+    config = yaml.safe_load((train.run / "config.yaml").read_text())
+    assert config["best_checkpoint"]["dirpath"] is config["last_checkpoint"]["dirpath"] is None
