@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -215,7 +216,9 @@ def main(args: list[str]) -> PipelineCLI | None:
     if not args or args[0] not in STAGES:
         raise UserError(f"no stage {' '.join(args[:1])}: give one of {', '.join(STAGES)}")
     stage = STAGES[args[0]]
-    with trained_products(), warnings.catch_warnings():
+    # what is measured is the model's as it is, not rounded
+    products = nullcontext() if stage.evaluates else trained_products()
+    with products, warnings.catch_warnings():
         return _run(stage, args[1:])
 
 

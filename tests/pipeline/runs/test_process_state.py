@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline import cli
 from pipeline.cli import main
 from pipeline.estimate.program import print_estimate
 from pipeline.runs.process_state import quiet_lightning, trained_products
+from pipeline.runs.stages import STAGES
 from tests.pipeline.commands import stage_args
 
 LIGHTNING = logging.getLogger("lightning.pytorch")
@@ -42,3 +44,12 @@ def test_commands_restore_it(finished_runs: Path, shapes_root: Path) -> None:
     assert state() == before
     assert main(stage_args("stage1_segmenter", shapes_root, finished_runs)) is None  # is complete
     assert state() == before
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_products_are_not_rounded_where_a_model_is_measured(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_run", lambda *_: torch.get_float32_matmul_precision())
+    measures = stage in ("evaluate", "generalisation")
+    assert str(main([stage])) == ("highest" if measures else "high")
