@@ -16,14 +16,15 @@ base = $(shell basename -- $(call q,$(MODEL)))
 config = $(foreach c,$(or $(CONFIG),$(1)),-c $c)
 folder = --trainer.default_root_dir=$(call q,$(RUNS)/$(or $(NAME),$(1)))
 data = --data.init_args.imagenet=$(call q,$(IMAGENET)) --data.init_args.pinpp=$(call q,$(PINPP))
-# of an evaluation; without parts ImageNet is enough
+# of an evaluation: its folder; without parts ImageNet is enough
+evaluated = $(RUNS)/evaluate/$(or $(NAME),$(base))
 measured = --data.init_args.imagenet=$(call q,$(IMAGENET)) \
   $(if $(PINPP),--data.init_args.pinpp=$(call q,$(PINPP))) \
   $(if $(LIST),--data.init_args.list_file=$(call q,$(LIST)))
 generalise = $(RUN) generalisation test $(call config,imagenet) $(measured) \
   --model.init_args.model=$(call q,$(MODEL)) \
   $(if $(PINPP_VAL),--data.init_args.sources.background.init_args.annotations=$(call q,$(PINPP_VAL))) \
-  --trainer.default_root_dir=$(call q,$(RUNS)/evaluate/$(base)/generalisation)
+  --trainer.default_root_dir=$(call q,$(evaluated)/generalisation)
 need = $(foreach v,$(1),$(if $($(v)),,$(error set $(v)=, see make help)))
 
 .NOTPARALLEL:
@@ -82,7 +83,8 @@ help:
 	@echo "COCO=      folder with train2017/, val2017/, annotations/; MODEL= (empty) starts at random"
 	@echo "CLASSES=   of make few-shot: list of class folders to keep to, one a line"
 	@echo "SUBSET=    of make evaluate: pin11, pin125 or a name in the JSON file SUBSETS="
-	@echo "NAME=      run folder below RUNS           MODEL=  run folder, timm folder, file, timm name"
+	@echo "NAME=      run folder below RUNS, of an evaluation below RUNS/evaluate (MODEL's name)"
+	@echo "MODEL=     run folder, timm folder, file, timm name"
 	@echo "ARGS=      overrides, such as ARGS='--trainer.max_epochs=2'"
 
 setup: $(READY)
@@ -191,7 +193,7 @@ evaluate: $(READY)
 	  --model.init_args.model=$(call q,$(MODEL)) $(if $(SUBSET),--data.init_args.subset=$(call q,$(SUBSET))) \
 	  $(if $(SUBSETS),--data.init_args.subsets=$(call q,$(SUBSETS))) \
 	  $(if $(PINPP_VAL),--data.init_args.part_annotations=$(call q,$(PINPP_VAL))) \
-	  --trainer.default_root_dir=$(call q,$(RUNS)/evaluate/$(base)$(SUBSET:%=/subsets/%)$(if $(filter smoothing,$(CONFIG)),/certified)) $(ARGS)
+	  --trainer.default_root_dir=$(call q,$(evaluated)$(SUBSET:%=/subsets/%)$(if $(filter smoothing,$(CONFIG)),/certified)) $(ARGS)
 	$(if $(SUBSET),,$(if $(wildcard configs/generalisation/$(or $(CONFIG),imagenet).yaml),$(generalise)))
 
 generalisation: $(READY)
@@ -212,7 +214,7 @@ few-shot: $(READY)
 human-alignment: $(READY)
 	$(call need,HUMANS)
 	$(RUN) human_alignment --humans $(call q,$(HUMANS)) \
-	  --model $(call q,$(RUNS)/evaluate/$(base)) --out $(call q,$(RUNS)/human_alignment) $(ARGS)
+	  --model $(call q,$(evaluated)) --out $(call q,$(RUNS)/human_alignment) $(ARGS)
 
 downstream-detection: $(READY)
 	$(call need,COCO)

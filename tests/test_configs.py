@@ -86,6 +86,19 @@ def test_make_target(target: str, expected: str) -> None:
     assert expected in result.stdout.replace("'", "")  # every word is quoted
 
 
+def test_make_evaluates_one_model_into_several_folders() -> None:
+    for target, place in (
+        ("evaluate", "default_root_dir='out/evaluate/mine'"),
+        ("evaluate", "default_root_dir='out/evaluate/mine/generalisation'"),
+        ("generalisation", "default_root_dir='out/evaluate/mine/generalisation'"),
+        ("human-alignment", "--model 'out/evaluate/mine'"),
+    ):
+        command = ["make", "-n", target, "CONFIG=small", "IMAGENET=i", "RUNS=out", "HUMANS=h"]
+        command.append("NAME=mine")
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+        assert place in done.stdout
+
+
 def test_make_names_a_missing_variable() -> None:
     result = subprocess.run(
         ["make", "-n", "stage1-segmenter", "PINPP=p"], cwd=PROJECT, capture_output=True, text=True

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.files.atomic_files import write_text
+from datamodules.files.errors import MissingInputError
 from pipeline.drawing.charts import svg_uri
 from pipeline.drawing.pages import render_page
 from pipeline.export.inference_cost import inference_cost
@@ -19,6 +20,7 @@ from pipeline.report.curves import draw_curves
 from pipeline.report.exports import download_links, write_tables
 from pipeline.report.few_shot_tables import few_shot_differences, few_shot_table
 from pipeline.report.not_run import fold, other_entries, stage_entries
+from pipeline.report.part_maps import find_model
 from pipeline.report.pictures import Samples, example_gallery, mask_gallery, read_samples
 from pipeline.report.reading.comparisons import Comparison, find_comparison
 from pipeline.report.reading.curves import read_curves
@@ -40,16 +42,20 @@ def _curves(folders: Sequence[Path]) -> list[dict[str, str]]:
     return drawn
 
 
-def _cost(run: Path, evaluation: Path) -> tuple[int, int] | None:
+def _cost(one: Evaluation, runs: Path) -> tuple[int, int] | None:
     """Parameters and FLOPs of a run's model at the size it was evaluated at; None if unknown."""
-    size = data_arguments(evaluation).get("image_size")
+    size = data_arguments(one.folder).get("image_size")
+    try:
+        run = find_model(one.model, runs, one.name)
+    except MissingInputError:
+        return None
     return inference_cost(run, size) if size and (run / "export").is_dir() else None
 
 
 def _tables(runs: Runs) -> dict[str, Any]:
     """Every table of the page by the name that the template uses; some are lists."""
     evaluations = runs.evaluations
-    costs = {one.name: _cost(runs.folder / one.name, one.folder) for one in evaluations}
+    costs = {one.name: _cost(one, runs.folder) for one in evaluations}
     return {
         "results": robust.result_table(evaluations),
         "attacks": robust.broken_table(evaluations),

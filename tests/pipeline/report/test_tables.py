@@ -35,6 +35,7 @@ from pipeline.report.reading.evaluations import (
     read_evaluation,
 )
 from pipeline.report.reading.runs import read_runs
+from pipeline.runs.manifest import Manifest
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.report.report_runs import (
     summary_of,
@@ -264,6 +265,18 @@ def test_cost_of_a_deployed_model(tmp_path: Path) -> None:
     parameters, flops = inference_cost(run, 32)
     assert parameters == sum(parameter.numel() for parameter in network.parameters())
     assert flops == expected
+
+
+def test_the_cost_is_that_of_the_model_whatever_its_evaluation_is_called(tmp_path: Path) -> None:
+    run = tmp_path / "stage3_mpm"
+    export_tiny_classifier(run, num_classes=4)
+    folder = tmp_path / "evaluate" / "stage3_mpm_checks"
+    summary_of(str(run), [threat("clean", 0.5, None, 0.0)]).write(folder)
+    Manifest(folder.name, config={"data": {"init_args": {"image_size": 32}}}).write(folder)
+    build_report(tmp_path)
+    row, *_ = csv.DictReader((tmp_path / "report" / "tables" / "table_s7.csv").open())
+    assert row["model"] == "stage3_mpm_checks"
+    assert float(row["parameters, M"]) == inference_cost(run, 32)[0] / 1e6
 
 
 def test_costs_are_shown_in_millions_and_multiply_adds() -> None:
