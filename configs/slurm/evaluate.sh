@@ -20,14 +20,22 @@
 set -euo pipefail
 RUNS=${RUNS:-runs}
 MODEL=${MODEL:-$RUNS/stage3_mpm}
+CONFIG=${CONFIG:-imagenet}
+# The folder, and where below it, are those of `make evaluate`.
+FOLDER=$RUNS/evaluate/${NAME:-$(basename -- "$MODEL")}
+case " $CONFIG " in
+  *" pin11 "*) FOLDER+=/subsets/pin11 ;;
+  *" pin125 "*) FOLDER+=/subsets/pin125 ;;
+esac
+case " $CONFIG " in *" smoothing "*) FOLDER+=/certified ;; esac
 trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
 # Since SLURM 22.05 srun does not take --cpus-per-task over from sbatch.
 srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} --kill-on-bad-exit=1 \
   .venv/bin/python -m pipeline evaluate test \
-  $(printf -- '-c %s ' ${CONFIG:-imagenet}) \
+  $(printf -- '-c %s ' $CONFIG) \
   --data.init_args.imagenet="$IMAGENET" ${PINPP:+--data.init_args.pinpp="$PINPP"} \
   --model.init_args.model="$MODEL" \
-  --trainer.default_root_dir="$RUNS/evaluate/$(basename -- "$MODEL")" \
+  --trainer.default_root_dir="$FOLDER" \
   --trainer.devices="$SLURM_NTASKS_PER_NODE" --trainer.num_nodes="$SLURM_JOB_NUM_NODES" "$@" &
 # A trap runs only while the shell waits, not while it runs a command in the foreground.
 wait $!

@@ -23,5 +23,5 @@ srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} --kill-on-bad-
   $(printf -- '-c %s ' ${CONFIG:-pinpp_swin_b}) \
   --data.init_args.imagenet="$IMAGENET" --data.init_args.pinpp="$PINPP" \
   --data.init_args.batch_size=$((${BATCH:-8} / (SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE))) \
-  --trainer.default_root_dir="$RUNS/stage1_segmenter" \
+  --trainer.default_root_dir="$RUNS/${NAME:-stage1_segmenter}" \
   --trainer.devices="$SLURM_NTASKS_PER_NODE" --trainer.num_nodes="$SLURM_JOB_NUM_NODES" "$@"

@@ -23,7 +23,7 @@ srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} --kill-on-bad-
   $(printf -- '-c %s ' ${CONFIG:-pinpp_swin_b}) \
   --data.init_args.imagenet="$IMAGENET" --data.init_args.pinpp="$PINPP" \
   --model.init_args.segmenter="$RUNS/stage1_segmenter" \
-  --trainer.default_root_dir="$RUNS/stage2_pseudolabels" \
+  --trainer.default_root_dir="$RUNS/${NAME:-stage2_pseudolabels}" \
   --trainer.devices="$SLURM_NTASKS_PER_NODE" --trainer.num_nodes="$SLURM_JOB_NUM_NODES" "$@" &
 # A trap runs only while the shell waits, not while it runs a command in the foreground.
 wait $!

@@ -24,5 +24,5 @@ srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} --kill-on-bad-
   --data.init_args.imagenet="$IMAGENET" --data.init_args.pinpp="$PINPP" \
   --data.init_args.labels="$RUNS/stage2_pseudolabels" \
   --data.init_args.batch_size=$((${BATCH:-512} / (SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE))) \
-  --trainer.default_root_dir="$RUNS/stage3_mpm" \
+  --trainer.default_root_dir="$RUNS/${NAME:-stage3_mpm}" \
   --trainer.devices="$SLURM_NTASKS_PER_NODE" --trainer.num_nodes="$SLURM_JOB_NUM_NODES" "$@"

@@ -79,22 +79,20 @@ def test_two_nodes_train_the_segmenter(
     assert checkpoint["global_step"] == 2
 
 
-@pytest.mark.parametrize("script", SLURM, ids=lambda path: path.stem)
-def test_slurm_script(script: Path, tmp_path: Path) -> None:
-    """Runs the script with stand-ins for SLURM's commands that print what they are given."""
+def sbatch(script: Path, folder: Path, *args: str, **environment: str) -> list[str]:
+    """Runs a script with stand-ins for SLURM's commands: the words that these were given."""
     for name in ("srun", "scontrol"):
-        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
-        (tmp_path / name).chmod(0o755)
+        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (folder / name).chmod(0o755)
     done = subprocess.run(
-        ["bash", str(script), "--trainer.max_epochs=3"],
+        ["bash", str(script), *args],
         env={
-            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "PATH": f"{folder}:{os.environ['PATH']}",
             "IMAGENET": "/data/imagenet",
             "PINPP": "/data/pinpp",
-            "BATCH": "48",
             "SLURM_JOB_NUM_NODES": "3",
             "SLURM_NTASKS_PER_NODE": "8",
-            "SLURM_CPUS_PER_TASK": "5",
+            **environment,
         },
         cwd=PROJECT,
         capture_output=True,
@@ -102,11 +100,16 @@ def test_slurm_script(script: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("script", SLURM, ids=lambda path: path.stem)
+def test_slurm_script(script: Path, tmp_path: Path) -> None:
+    words = sbatch(script, tmp_path, "--trainer.max_epochs=3", BATCH="48", SLURM_CPUS_PER_TASK="5")
+    assert "--cpus-per-task=5" in words[words.index("srun") : words.index(".venv/bin/python")]
     stage = script.stem
     folder = "evaluate/stage3_mpm" if stage == "evaluate" else stage
-    assert f"python -m pipeline {stage} " in done.stdout
-    words = done.stdout.split()
-    assert "--cpus-per-task=5" in words[words.index("srun") : words.index(".venv/bin/python")]
+    assert f"python -m pipeline {stage} " in " ".join(words)
     config = words[words.index("-c") + 1]
     assert (STAGES[stage].configs / f"{config}.yaml").is_file()
     assert {
@@ -121,3 +124,27 @@ def test_slurm_script(script: Path, tmp_path: Path) -> None:
     options = [line for line in script.read_text().splitlines() if line.startswith("#SBATCH")]
     assert "#SBATCH --requeue" in options
     assert any("--signal=" in option for option in options)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"CONFIG": "small", "MODEL": "out/some/model"},
+        {"CONFIG": "checks", "NAME": "mine"},
+        {"CONFIG": "imagenet smoothing"},
+        {"CONFIG": "imagenet pin11", "RUNS": "out"},
+        {"CONFIG": "imagenet pin125 smoothing"},
+    ],
+)
+def test_slurm_evaluates_into_the_folders_of_make(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
+    key = "--trainer.default_root_dir="
+    (ours,) = (
+        word
+        for word in sbatch(PROJECT / "configs" / "slurm" / "evaluate.sh", tmp_path, **variables)
+        if word.startswith(key)
+    )
+    command = ["make", "-n", "evaluate", "IMAGENET=i", *(f"{k}={v}" for k, v in variables.items())]
+    made = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert f"{key}'{ours.removeprefix(key)}' " in made.stdout
