@@ -2,6 +2,7 @@
 # Stage 3 on four nodes of eight GPUs; any number of processes that divides BATCH will do, and may
 # change from start to start, as each takes its share of the paper's 512 images a step.
 #   sbatch --export=ALL,IMAGENET=...,PINPP=... configs/slurm/stage3_mpm.sh [settings]
+# CONFIG=resnet50_gelu_at_fast has the learning rate of another batch: give BATCH=1024 with it.
 # Two minutes before its time is up every process gets SIGUSR1: Lightning saves a checkpoint, puts
 # the job back in the queue, and the same command goes on from there. After the loss of a node
 # SLURM queues it again itself; it then goes on from checkpoints/last.ckpt.
