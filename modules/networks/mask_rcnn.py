@@ -15,12 +15,13 @@ from torchvision.models.detection.faster_rcnn import (
 )
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import MultiScaleRoIAlign
 
 from modules.networks.anchors import ASPECT_RATIOS, pyramid_anchors
 from modules.networks.detector_outputs import refuse_not_finite
 from modules.networks.detector_settings import MaskDetectorSettings
+from modules.networks.mask_geometry import CentredTransform, paste_masks
 from modules.networks.part_roi_heads import ClassMaskPredictor, Detections, PartRoIHeads
 from modules.networks.timm_fpn import TimmFPN, norm_layer
 
@@ -49,7 +50,7 @@ class PartMaskRCNN(nn.Module):
         super().__init__()
         channels = backbone.out_channels
         kept = dict.fromkeys(("training", "testing"), settings.rpn_proposals)
-        self.transform = GeneralizedRCNNTransform(
+        self.transform = CentredTransform(
             settings.min_size, settings.max_size, [0.0] * 3, [1.0] * 3
         )
         self.backbone = backbone
@@ -126,7 +127,7 @@ class PartMaskRCNN(nn.Module):
         proposals, _ = self.rpn(batch, features)
         results = self.roi_heads.detect(features, proposals, batch.image_sizes, filters)
         for detections in results:
-            self.transform.postprocess(detections, batch.image_sizes, original)
-            for image in detections:
-                image["masks"] = image["masks"][:, 0] >= 0.5
+            for image, resized, size in zip(detections, batch.image_sizes, original, strict=True):
+                image["boxes"] = resize_boxes(image["boxes"], resized, size)
+                image["masks"] = paste_masks(image["masks"], image["boxes"], size)
         return results

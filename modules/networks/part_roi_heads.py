@@ -7,14 +7,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection.roi_heads import (
-    RoIHeads,
-    fastrcnn_loss,
-    project_masks_on_boxes,
-)
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.ops import boxes as box_ops
 
 from modules.losses.federated import federated_loss
+from modules.networks.mask_geometry import mask_targets
 
 Detections = dict[str, Tensor]
 ImageSizes = list[tuple[int, int]]
@@ -115,7 +112,7 @@ class PartRoIHeads(RoIHeads):
         mask_logits = self.mask_logits(features, boxes, sizes, torch.cat(mask_labels))
         side = mask_logits.shape[-1]
         truth = [
-            project_masks_on_boxes(target["masks"], box, match[keep], side)
+            mask_targets(target["masks"], box, match[keep], side)
             for target, box, match, keep in zip(targets, boxes, matches, positive, strict=True)
         ]
         if len(mask_logits):
@@ -151,7 +148,7 @@ class PartRoIHeads(RoIHeads):
 
         Returns:
             For each filter and image `boxes (N, 4)`, `labels (N,)`, `scores (N,)`,
-            `masks (N, 1, M, M)` probabilities, by falling score.
+            `masks (N, M, M)` probabilities, by falling score.
         """
         counts = [len(boxes) for boxes in proposals]
         regions = self.region_features(features, proposals, sizes)
@@ -173,7 +170,7 @@ class PartRoIHeads(RoIHeads):
             boxes = [image["boxes"] for image in images]
             masks = self.mask_logits(features, boxes, sizes, labels).float().sigmoid()
             for image, mask in zip(images, masks.split([len(b) for b in boxes]), strict=True):
-                image["masks"] = mask[:, None]
+                image["masks"] = mask
             results.append(images)
         return results
 
