@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
-from datamodules.images.image_files import read_image
+from datamodules.images.image_files import BadImageError, read_image
 from datamodules.images.imagenet_folder import list_images
 from datamodules.labels.label_set import provenance_hash, shard_path
 from datamodules.labels.pseudo_labels import PROVENANCE, SCHEMA, opened_shard
@@ -53,7 +53,8 @@ def shard_is_complete(path: Path, keys: pa.Array, source: str) -> bool:
 class ShardBatches(Dataset[dict[str, Any]]):
     """Decodes batches; it has no list of images, so that a million costs workers no memory.
 
-    An image that cannot be decoded has an empty image `(3, 0, 0)` and says why in `error`.
+    An image that cannot be decoded has an empty image `(3, 0, 0)` and says why in `error`. One
+    that is gone, or that the operating system fails to read, raises a `UserError`.
 
     Args:
         split: folder of the images.
@@ -77,7 +78,7 @@ class ShardBatches(Dataset[dict[str, Any]]):
     def _decode(self, key: str) -> tuple[Tensor, str]:
         try:
             pixels = np.array(read_image(self.split / key))
-        except (ValueError, OSError) as error:
+        except BadImageError as error:  # nothing else tells of the image
             return torch.zeros(3, 0, 0, dtype=torch.uint8), str(error)
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), ""
 

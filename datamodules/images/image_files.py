@@ -1,5 +1,6 @@
 """Image files: which files are images, and how each kind of pixel becomes 8-bit RGB."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,15 @@ from datamodules.images.orientation import exif_orientation
 
 IMAGE_SUFFIXES = frozenset(IMG_EXTENSIONS)
 DEEPEST_8_BIT, DEEPEST_16_BIT, DEEPEST_32_BIT = 2**8 - 1, 2**16 - 1, 2**32 - 1
+# Errors of the operating system that tell of the file: a place that a damaged header points to, a
+# folder with the name of an image. Pillow's own have no number. All others may pass.
+OF_THE_FILE = (None, errno.EINVAL, errno.EISDIR)
 # Formats whose 32-bit mode of Pillow holds 16-bit samples.
 HOLDS_16_BIT = ("PNG", "PPM")
+
+
+class BadImageError(UserError):
+    """An image file that can be read, but holds no image that can be used."""
 
 
 def is_image(name: str) -> bool:
@@ -56,8 +64,9 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
 
     Raises:
         MissingInputError: if there is no such file.
-        UserError: naming the file, for whatever the image library raises in the block: damaged
+        BadImageError: naming the file, for whatever the image library raises in the block: damaged
             files end in nearly any exception of Python.
+        UserError: if the operating system fails to read the file, of which that says nothing.
     """
     try:
         with Image.open(path) as image:
@@ -65,10 +74,15 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
     except UserError:
         raise
     except Exception as error:
-        if isinstance(error, FileNotFoundError) and not path.exists():
+        if isinstance(error, FileNotFoundError) and not os.path.exists(path):
             raise MissingInputError(f"image {printable(path)} does not exist") from None
         reason = str(error) or type(error).__name__
-        raise UserError(
+        if isinstance(error, OSError) and error.errno not in OF_THE_FILE:
+            raise UserError(
+                f"{printable(path)} cannot be read ({error.strerror or reason}): see to its disk, "
+                "its rights or this machine, then run the same command again"
+            ) from None
+        raise BadImageError(
             f"{printable(path)} cannot be decoded ({reason}): replace it or take it out of the "
             "folder"
         ) from None
@@ -83,8 +97,9 @@ def read_image(path: Path) -> Image.Image:
 
     Raises:
         MissingInputError: if there is no such file.
-        UserError: if the file cannot be decoded, or its samples have no known range; the message
-            names it.
+        BadImageError: if the file cannot be decoded, or its samples have no known range; the
+            message names it.
+        UserError: if the operating system fails to read it.
     """
     with opened_image(path) as image:
         image.load()
@@ -123,7 +138,8 @@ def read_header(path: Path) -> ImageHeader:
 
     Raises:
         MissingInputError: if there is no such file.
-        UserError: if it has no readable header.
+        BadImageError: if it has no readable header.
+        UserError: if the operating system fails to read it.
     """
     with opened_image(path) as image:
         return ImageHeader(image.height, image.width, exif_orientation(image))
@@ -134,7 +150,8 @@ def read_size(path: Path) -> tuple[int, int]:
 
     Raises:
         MissingInputError: if there is no such file.
-        UserError: if it has no readable header.
+        BadImageError: if it has no readable header.
+        UserError: if the operating system fails to read it.
     """
     with opened_image(path) as image:
         return image.height, image.width
@@ -153,7 +170,7 @@ def _to_8_bits(image: Image.Image, path: Path) -> np.ndarray:
         if most <= DEEPEST_16_BIT:  # perhaps 16-bit samples: scaling by 32 bits would be black
             most = np.nan
     if not (least >= 0 and most <= full):
-        raise UserError(
+        raise BadImageError(
             f"{path} has samples of mode {image.mode} from {samples.min():g} to {samples.max():g}, "
             "whose white is not known: save it with 8 or 16 bits, or floats in [0, 1]"
         )

@@ -11,7 +11,7 @@ from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.process_map import work_through
 from datamodules.imagenet_shards import ImageNetShardsDataModule
-from datamodules.images.image_files import read_header
+from datamodules.images.image_files import BadImageError, read_header
 from datamodules.labels.coco_results import ResultReader, result_files
 from datamodules.labels.label_set import provenance_hash, shard_path
 from datamodules.labels.png import png_path
@@ -155,7 +155,7 @@ def _results(
     def size_of(key: str) -> tuple[int, int] | None:
         try:
             return read_header(data.split / key).size
-        except ValueError:
+        except BadImageError:
             return None  # the row of a damaged image says so
 
     results = ResultReader(data.vocabulary, labels, size_of, images, max_score=1.0).read(source)

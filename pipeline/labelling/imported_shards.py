@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datamodules.annotations.part_vocabulary import PartVocabulary
 from datamodules.files.errors import UserError
-from datamodules.images.image_files import read_header, read_image
+from datamodules.images.image_files import BadImageError, read_header, read_image
 from datamodules.images.orientation import turned_reason
 from datamodules.labels.coco import from_coco
 from datamodules.labels.png import from_label_map, png_path, read_png
@@ -61,7 +61,7 @@ class ShardImport:
             return None
         try:
             size = read_header(self.split / key).size
-        except ValueError:
+        except BadImageError:
             return None  # a damaged image, about which `_checked` says more
         return ImageParts(key, label, *size, self.found[key])
 
@@ -88,7 +88,7 @@ class ShardImport:
             header = read_header(self.split / key)
             if row is None:
                 read_image(self.split / key)
-        except ValueError as error:
+        except BadImageError as error:
             return ImageParts(key, label, 0, 0, error=str(error))
         if row is None and not self.allow_missing:
             raise UserError(f"{self.source} has no labels for {key}: {HINT}")

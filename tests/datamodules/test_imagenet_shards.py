@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules.files.errors import MissingInputError
 from datamodules.imagenet_shards import (
     PROVENANCE,
     ImageNetShardsDataModule,
@@ -191,6 +192,13 @@ def test_unreadable_image_is_reported_in_its_place(
     assert file.name in batch["error"][1]
     assert batch["image"][1].shape == (3, 0, 0)
     assert batch["image"][2].shape == (3, 22, 24)
+
+
+def test_an_image_that_is_gone_is_no_damaged_image(root: Path, tmp_path: Path) -> None:
+    data = make_data(root, tmp_path)
+    (root / "imagenet/train" / data.images["key"][1].as_py()).unlink()
+    with pytest.raises(MissingInputError, match=r"ant_1\.png does not exist"):
+        next(iter(data.predict_dataloader()))
 
 
 def test_workers_give_the_same_batches(root: Path, tmp_path: Path) -> None:

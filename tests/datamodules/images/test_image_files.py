@@ -1,5 +1,7 @@
 """Every kind of pixel comes out as a viewer shows it, or the file is refused by name."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from PIL import Image
 
 from datamodules.files.errors import MissingInputError, UserError
-from datamodules.images.image_files import is_image, read_image, read_size
+from datamodules.images.image_files import BadImageError, is_image, read_image, read_size
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)  # black to white
 
@@ -136,6 +138,33 @@ def test_rgb_is_what_pillow_decodes(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"none\.png does not exist"):
         read_image(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EMFILE, errno.EACCES])
+def test_a_failing_system_does_not_make_a_bad_image(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    path = save(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(UserError) as refusal:
+        read_image(path)
+    assert not isinstance(refusal.value, BadImageError)
+    assert str(refusal.value).startswith(f"{path} cannot be read ({os.strerror(number)}): see to")
+
+
+def test_what_the_system_says_of_the_file_itself_makes_a_bad_image(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tiff", RAMP.astype(np.float32))
+    content = path.read_bytes()
+    place = content.index(b"\x11\1\4\0\1\0\0\0")  # where the pixels are, 32 bits without a sign
+    before_the_file = b"\x11\1\x09\0\1\0\0\0\xff\xff\xff\xff"
+    path.write_bytes(content[:place] + before_the_file + content[place + 12 :])
+    (tmp_path / "folder.png").mkdir()
+    for file, reason in (path, "Invalid argument"), (tmp_path / "folder.png", "Is a directory"):
+        with pytest.raises(BadImageError, match=rf"{file.name} cannot be decoded .*{reason}"):
+            read_image(file)
 
 
 @pytest.mark.parametrize(

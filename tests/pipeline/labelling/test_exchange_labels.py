@@ -1,6 +1,8 @@
 """Export and import of labels, and stage 3 on what was imported."""
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from pipeline.labelling.export_labels import export_labels
 from pipeline.labelling.export_labels import main as export_main
 from pipeline.labelling.import_labels import import_labels
 from pipeline.labelling.import_labels import main as import_main
+from pipeline.labelling.imported_shards import ShardImport, import_shard
 from pipeline.labelling.shard_writer import write_shard
 from pipeline.runs.manifest import Manifest, mark_complete, require_complete
 from tests.pipeline.commands import stage_args
@@ -184,6 +187,20 @@ def test_import_goes_on_and_refuses_another_source(
     assert len(read_labels(new)) == len(list_images(images / "train"))
     with pytest.raises(ValueError, match="made another way"):
         import_labels(*args, shard_size=11)
+
+
+def test_an_image_that_the_system_cannot_read_is_no_damaged_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Image, "open", fail)
+    images, out = (("ant/0.jpg", 0),), tmp_path / "0.parquet"
+    task = ShardImport(out, "", images, tmp_path, tmp_path, tmp_path, "png", allow_missing=True)
+    with pytest.raises(UserError, match=r"ant/0\.jpg cannot be read \(Input/output error\)"):
+        import_shard(task)
+    assert not out.exists()
 
 
 def test_labels_that_do_not_fit_are_named(

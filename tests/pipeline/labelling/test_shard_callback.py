@@ -1,10 +1,14 @@
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from datamodules.files.errors import UserError
 from datamodules.labels.pseudo_labels import from_table
 from datamodules.masks.part_labels import decode_masks
 from pipeline.labelling.progress import LabelMeter
@@ -88,6 +92,26 @@ def test_cut_short_run_is_not_taken_for_complete(label_root: Path, tmp_path: Pat
 def test_unreadable_images_are_announced(label_root: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="shard 1: 1 images could not be labelled"):
         predict(label_root, tmp_path)
+
+
+def test_a_mount_that_drops_ends_the_run_and_costs_no_label(
+    label_root: Path, whole_labels: Path, tmp_path: Path
+) -> None:
+    calls, really_open = [0], Image.open
+
+    def open_while_mounted(path: Path) -> Image.Image:
+        calls[0] += 1
+        if calls[0] > 2:  # one image of shard 0's three
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return really_open(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "open", open_while_mounted)
+        with pytest.raises(UserError, match=r"ant_2\.jpg cannot be read \(Stale file handle\): "):
+            predict(label_root, tmp_path)
+    assert not list(tmp_path.glob("labels/*.parquet"))
+    predict(label_root, tmp_path)
+    assert files_of(tmp_path) == files_of(whole_labels)
 
 
 def test_too_many_error_rows_end_the_run_with_the_reason(tmp_path: Path) -> None:
