@@ -17,6 +17,8 @@ from modules.state_dicts.run_checkpoints import best_checkpoint
 from modules.state_dicts.weight_files import load_strictly, state_of
 
 SEGMENTER_TARGET = "make stage1-segmenter"
+# Not every torch has AcceleratorError, nor does every library raise it: see `_is_of_the_device`.
+DEVICE_ERRORS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
 
 
 def find_checkpoint(segmenter: Path) -> Path:
@@ -129,6 +131,12 @@ def _instances(found: dict[str, Tensor]) -> list[dict[str, Any]]:
     ]
 
 
+def _is_of_the_device(error: Exception) -> bool:
+    return isinstance(error, DEVICE_ERRORS) or (
+        isinstance(error, RuntimeError) and str(error).startswith("CUDA error")
+    )
+
+
 class PseudoLabelWriter(LightningModule):
     """Predicts the part instances of images whose object category is known.
 
@@ -225,13 +233,18 @@ class PseudoLabelWriter(LightningModule):
             `PartSegmenter.predict` gives them, on the network's device, None for an image with
             an `error` or one that the segmenter cannot take, whose `error` then says why;
             `encode_record` makes labels of them.
+
+        Raises:
+            UserError: if the device fails, or has no memory for one image alone.
         """
         readable = [index for index, error in enumerate(batch["error"]) if not error]
         found: dict[int, dict[str, Tensor]] = {}
         errors = dict(enumerate(batch["error"]))
         if readable:
             images = [batch["image"][index] for index in readable]
-            found, reasons = self._detect_what_can_be(readable, images, batch["label"][readable])
+            keys = [batch["key"][index] for index in readable]
+            labels = batch["label"][readable]
+            found, reasons = self._detect_what_can_be(readable, keys, images, labels)
             errors.update(reasons)
         return [
             {
@@ -248,7 +261,7 @@ class PseudoLabelWriter(LightningModule):
         ]
 
     def _detect_what_can_be(
-        self, positions: list[int], images: list[Tensor], labels: Tensor
+        self, positions: list[int], keys: list[str], images: list[Tensor], labels: Tensor
     ) -> tuple[dict[int, dict[str, Tensor]], dict[int, str]]:
         """Detections by position, and why there are none; of a failing batch image by image."""
         try:
@@ -260,11 +273,14 @@ class PseudoLabelWriter(LightningModule):
                 found[position] = self._detect([images[row]], labels[row : row + 1])[0]
             except Exception as error:
                 height, width = images[row].shape[1:]
-                reason = (str(error).splitlines() or [""])[0]
-                reasons[position] = (
-                    f"the segmenter cannot take it, {height}x{width} (height x width): "
-                    f"{type(error).__name__}: {reason}"
-                )
+                size = f"{height}x{width} (height x width)"
+                reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                if _is_of_the_device(error):
+                    raise UserError(
+                        f"the device failed at {keys[row]}, {size}: {reason}; free, mend or change "
+                        "it and run the same command again, everything that is there stays"
+                    ) from None
+                reasons[position] = f"the segmenter cannot take it, {size}: {reason}"
         return found, reasons
 
     def _detect(self, images: list[Tensor], labels: Tensor) -> list[dict[str, Tensor]]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
+from datamodules.files.errors import UserError
 from modules.networks.flip_augmentation import mirror
 from modules.pseudo_label_writer import PseudoLabelWriter, encode_record
 from tests.modules.tiny_segmenter import save_tiny_segmenter
@@ -93,6 +94,47 @@ def test_image_that_the_segmenter_cannot_take_is_an_error_row(
     assert (records[0]["error"], records[2]["error"], records[1]["instances"]) == ("", "", [])
     assert records[0]["instances"]
     assert records[2]["instances"]
+
+
+DEVICE_FAILURES = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.\nMore."),
+    RuntimeError("CUDA error: an illegal memory access was encountered\nMore."),
+]
+if hasattr(torch, "AcceleratorError"):
+    DEVICE_FAILURES.append(torch.AcceleratorError("XPU error: device lost"))
+
+
+@pytest.mark.parametrize("failure", DEVICE_FAILURES, ids=repr)
+def test_a_failing_device_ends_the_run(
+    failure: Exception, run: Path, batch: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    model = writer(run)
+    monkeypatch.setattr(model.network, "predict", fail)
+    reason = str(failure).splitlines()[0]
+    with pytest.raises(UserError, match=rf"ant/0\.jpg, 40x56 .*: {reason}; free, mend") as refusal:
+        model.predict_step(batch, 0)
+    assert "\n" not in str(refusal.value)
+
+
+@torch.no_grad()
+def test_a_batch_that_is_too_large_for_the_device_is_labelled_one_by_one(
+    run: Path, batch: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = writer(run, score_threshold=0.05)
+    predict = model.network.predict
+
+    def predict_one(images: list[torch.Tensor], labels: torch.Tensor) -> object:
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return predict(images, labels)
+
+    monkeypatch.setattr(model.network, "predict", predict_one)
+    records = label(model, batch)
+    assert [bool(record["instances"]) for record in records] == [True, False, True]
+    assert [record["error"] for record in records] == batch["error"]
 
 
 @torch.no_grad()
