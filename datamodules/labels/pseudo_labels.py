@@ -148,6 +148,15 @@ def read_columns(file: Path, *columns: str) -> pa.Table:
         return shard.read(list(columns))
 
 
+def count_errors(file: Path) -> int:
+    """How many images of a shard could not be labelled.
+
+    Raises:
+        UserError: if the shard is damaged or of another format version; the message names it.
+    """
+    return pc.sum(pc.not_equal(read_columns(file, "error")["error"], "")).as_py() or 0
+
+
 def label_batches(file: Path, rows: int = ROWS_AT_ONCE) -> Iterator[pa.Table]:
     """A shard as tables of `SCHEMA` with at most so many rows.
 

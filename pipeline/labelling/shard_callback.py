@@ -17,7 +17,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.files.errors import UserError
 from datamodules.imagenet_shards import ImageNetShardsDataModule
-from datamodules.labels.label_set import provenance_hash
+from datamodules.labels.label_set import provenance_hash, shard_path
+from datamodules.labels.pseudo_labels import count_errors
 from datamodules.labels.shard_claims import ShardClaims, cannot_write
 from modules.pseudo_label_writer import PseudoLabelWriter
 from pipeline.labelling.progress import LabelMeter, LabelProgressBar
@@ -192,10 +193,12 @@ class PseudoLabelShards(BasePredictionWriter):
         images = sum(data.shard_length(shard) for shard in written)
         seconds = max(report["seconds"] for report in reports)
         errors = sum(report["errors"] for report in reports)
+        run = Path(trainer.default_root_dir)
+        earlier = (shard_path(run, shard) for shard in {*range(data.num_shards)} - written)
         print(
             f"labelled {images:,} images in {timedelta(seconds=round(seconds))}, "
-            f"{images / max(seconds, 1e-9):.1f} images/s, {errors:,} could not be labelled; "
-            f"{len(data.images):,} are labelled in all",
+            f"{images / max(seconds, 1e-9):.1f} images/s, {errors:,} could not be labelled; of "
+            f"{len(data.images):,} in all, {errors + sum(map(count_errors, earlier)):,} could not",
             flush=True,
         )
 

@@ -42,7 +42,7 @@ def test_killed_run_goes_on_to_the_same_labels(
     output = finish(start_labelling(label_root, tmp_path, devices=2))
     written = len(KEYS) - 3 * len([name for name in done if name.endswith(".parquet")])
     assert f"labelled {written} images in 0:00:" in output
-    assert "1 could not be labelled; 14 are labelled in all" in output
+    assert "1 could not be labelled; of 14 in all, 1 could not" in output
     assert files_of(tmp_path) == files_of(whole_labels)
     assert (tmp_path / "labels/00000.parquet").stat().st_mtime_ns == times
 

@@ -94,6 +94,16 @@ def test_unreadable_images_are_announced(label_root: Path, tmp_path: Path) -> No
         predict(label_root, tmp_path)
 
 
+def test_the_last_line_counts_the_error_rows_of_earlier_starts(
+    label_root: Path, whole_labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole_labels, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "labels/00003.parquet").unlink()
+    predict(label_root, tmp_path)
+    line = "0 could not be labelled; of 14 in all, 1 could not\n"
+    assert line in capsys.readouterr().out
+
+
 def test_a_mount_that_drops_ends_the_run_and_costs_no_label(
     label_root: Path, whole_labels: Path, tmp_path: Path
 ) -> None:
