@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
@@ -15,9 +16,11 @@ def written_whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
 
     Args:
         path: file to write.
-        shared: several processes may write this file at a time, each to a name of its own.
+        shared: several processes, on several machines too, may write this file at a time, each to
+            a name of its own.
     """
-    ending = f"partial-{os.getpid()}" if shared else "partial"
+    # no process id: containers on two nodes have the same
+    ending = f"partial-{uuid4().hex}" if shared else "partial"
     partial = path.with_name(f".{path.name}.{ending}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

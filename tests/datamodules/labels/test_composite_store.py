@@ -1,5 +1,6 @@
 import os
 import pickle
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -73,6 +74,33 @@ def test_store_gives_every_map_by_its_number(
         with pytest.raises(IndexError):
             read(11)
     assert [path.name for path in tmp_path.iterdir()] == ["a.arrow"]
+
+
+def test_writers_of_equal_process_ids_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datamodules.labels.composite_store.ROWS_PER_BATCH", 4)
+    rows = random_rows(11)
+
+    def slowly() -> Iterator[ImageParts]:
+        yield from rows[:6]
+        write_composites(tmp_path / "a.arrow", rows, ())  # as a container on another node
+        yield from rows[6:]
+
+    write_composites(tmp_path / "a.arrow", slowly(), ())
+    store = CompositeStore(tmp_path / "a.arrow")
+    assert list(store.images()) == [(row.key, row.label) for row in rows]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.arrow"]
+
+
+def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> Iterator[ImageParts]:
+        yield from random_rows(3)
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        write_composites(tmp_path / "a.arrow", fail(), ())
+    assert not list(tmp_path.iterdir())
 
 
 def test_store_of_another_format_or_damaged_is_refused(tmp_path: Path) -> None:
