@@ -216,7 +216,8 @@ class ImageNetShardsDataModule(LightningDataModule):
             if damaged:
                 text = f"{run / 'labels'}: {len(damaged)} shards are damaged or not of this run and"
                 warnings.warn(f"{text} are made again, the first is {damaged[0]:05d}", stacklevel=2)
-            ShardClaims.clear(run / "labels")
+            if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                ShardClaims.clear(run / "labels")
         self.missing, name = strategy.broadcast((missing, uuid4().hex[:8]))
         shards: Iterable[int]
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -1,10 +1,12 @@
 """Which process of a run makes which shard, without a server and without waiting."""
 
+import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from datamodules.files.errors import UserError
 
@@ -15,6 +17,41 @@ def cannot_write(path: Path, error: OSError) -> UserError:
         f"{path} cannot be written ({error.strerror or error}): make room and run the same command "
         "again, everything that is there stays"
     )
+
+
+class OnlyStart:
+    """Keeps other starts of a run away from its shards, until it is let go or its process dies.
+
+    A start takes the claims of all others for those of a killed one. The lock is POSIX's, not
+    `flock`'s: loader workers that outlive a killed process for seconds do not inherit it. Where
+    the file system has no locks, nothing is kept away.
+
+    Args:
+        folder: folder of the shards, which is there.
+
+    Raises:
+        UserError: if another process has the lock.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / ".lock"
+        self._file: IO[bytes] | None = None
+        try:
+            self._file = self.path.open("wb")
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if self._file and error.errno in (errno.EACCES, errno.EAGAIN):
+                self._file.close()
+                raise UserError(
+                    f"{folder} is being labelled by another start of this run: wait for it or "
+                    f"stop it; if there is none on any machine, delete {self.path}"
+                ) from None
+
+    def let_go(self) -> None:
+        """Lets other starts in."""
+        if self._file and not self._file.closed:
+            self.path.unlink(missing_ok=True)  # before it is another's
+            self._file.close()
 
 
 class ShardClaims:

@@ -19,7 +19,7 @@ from datamodules.files.errors import UserError
 from datamodules.imagenet_shards import ImageNetShardsDataModule
 from datamodules.labels.label_set import provenance_hash, shard_path
 from datamodules.labels.pseudo_labels import count_errors
-from datamodules.labels.shard_claims import ShardClaims, cannot_write
+from datamodules.labels.shard_claims import OnlyStart, ShardClaims, cannot_write
 from modules.pseudo_label_writer import PseudoLabelWriter
 from pipeline.labelling.progress import LabelMeter, LabelProgressBar
 from pipeline.labelling.provenance import LabelOrigin, check_vocabulary
@@ -37,7 +37,8 @@ class PseudoLabelShards(BasePredictionWriter):
     a run was cut; the same command makes those that are missing.
 
     No process waits for another at the end: the one that leaves last makes sure that no shard is
-    missing. SIGTERM ends each process after its batch.
+    missing. SIGTERM ends each process after its batch. A second start of the run is refused while
+    rank 0 of the first labels.
 
     Args:
         threads: background threads that encode masks and write shards.
@@ -60,10 +61,11 @@ class PseudoLabelShards(BasePredictionWriter):
         self.pending = pending
         self.is_last = False
         self._writer: ShardWriter | None = None
+        self._only: OnlyStart | None = None
         self._stopped = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses labels or weights that do not fit, before any work.
+        """Refuses labels or weights that do not fit, and a second start, before any work.
 
         Raises:
             UserError: on every rank, so that none waits for the others.
@@ -75,6 +77,7 @@ class PseudoLabelShards(BasePredictionWriter):
         if trainer.is_global_zero:
             try:
                 self._claim(trainer, pl_module)
+                self._only = OnlyStart(run / "labels")
                 source = provenance_hash(run)
             except ValueError as error:
                 refusal = str(error)
@@ -214,14 +217,20 @@ class PseudoLabelShards(BasePredictionWriter):
                 )
         self._stop_if_told(trainer)
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets other starts of the run in."""
+        if self._only:
+            self._only.let_go()
+
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Drops the shards that are not whole, and says so if the user stopped the run."""
-        if self._writer is None:
-            return
-        self._writer.abandon()
-        if isinstance(exception, SIGTERMException | KeyboardInterrupt) and trainer.is_global_zero:
+        if self._writer is not None:
+            self._writer.abandon()
+        self.teardown(trainer, pl_module, "predict")
+        stopped = isinstance(exception, SIGTERMException | KeyboardInterrupt)
+        if stopped and self._writer is not None and trainer.is_global_zero:
             print(
                 f"stopped after {self._meter.done:,} of {self._meter.total:,} images; the same "
                 "command goes on with the shards that are missing",

@@ -47,6 +47,19 @@ def test_killed_run_goes_on_to_the_same_labels(
     assert (tmp_path / "labels/00000.parquet").stat().st_mtime_ns == times
 
 
+def test_a_second_start_is_refused_and_leaves_the_first_alone(
+    label_root: Path, whole_labels: Path, tmp_path: Path
+) -> None:
+    first = start_labelling(label_root, tmp_path, devices=1, pause=1.0)
+    await_shard(tmp_path, 0)
+    with pytest.raises(ValueError, match="labels is being labelled by another start of this run"):
+        predict(label_root, tmp_path)
+    predict(label_root, tmp_path, fast_dev_run=True)
+    assert list(tmp_path.glob("labels/.claim-*"))
+    finish(first)
+    assert files_of(tmp_path) == files_of(whole_labels)
+
+
 def test_two_processes_write_every_image_once(
     label_root: Path, whole_labels: Path, tmp_path: Path
 ) -> None:
