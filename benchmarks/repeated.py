@@ -65,7 +65,7 @@ def run(name: str) -> dict[str, Any]:
         SystemExit: if it fails, or its last line is no JSON object.
     """
     began, busy, own = time.perf_counter(), busy_seconds(), own_seconds()
-    command = [sys.executable, "-m", f"benchmarks.{name}"]
+    command = [sys.executable, str(FOLDER / f"{name}.py")]
     done = subprocess.run(command, cwd=FOLDER.parent, stdout=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - began
     others = max(0.0, busy_seconds() - busy - (own_seconds() - own)) / seconds

@@ -36,6 +36,7 @@ from segmenter_variants import (
 from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads
 
+from modules.networks import mask_geometry, mask_rcnn
 from modules.networks.mask_rcnn import PartMaskRCNN
 
 BACKBONE, PROPOSALS, BOXES, DECODE, MASK_HEAD, MASKS, GATHER, PASTE = PARTS = (
@@ -108,7 +109,8 @@ def watch(watch: Stopwatch, network: PartMaskRCNN, heads: RoIHeads) -> None:
         (heads.mask_predictor, "forward", MASKS),
         (ours, "detect", GATHER),
         (heads, "forward", GATHER),
-        (network.transform, "postprocess", PASTE),
+        (mask_rcnn, "paste_masks", PASTE),
+        (mask_geometry, "paste_masks", PASTE),
     ):
         watch.wrap(owner, name, part)
 

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.transform import resize_boxes
 
+from modules.networks import mask_geometry
 from modules.networks.detector_settings import MaskDetectorSettings
 from modules.networks.mask_rcnn import PartMaskRCNN
 from modules.networks.timm_fpn import TimmFPN
@@ -60,10 +62,11 @@ def detect_then_filter(
     proposals, _ = network.rpn(batch, features)
     (found,), _ = heads(features, proposals, batch.image_sizes)
     kept = allowed[found["labels"]]
-    result = [{name: value[kept] for name, value in found.items()}]
-    sizes = [(image.shape[-2], image.shape[-1])]
-    network.transform.postprocess(result, batch.image_sizes, sizes)
-    return result[0] | {"masks": result[0]["masks"][:, 0] >= 0.5}
+    result = {name: value[kept] for name, value in found.items()}
+    size = image.shape[-2], image.shape[-1]
+    boxes = resize_boxes(result["boxes"], batch.image_sizes[0], size)
+    masks = mask_geometry.paste_masks(result["masks"][:, 0], boxes, size)
+    return result | {"boxes": boxes, "masks": masks}
 
 
 def filter_inside(

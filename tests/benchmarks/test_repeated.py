@@ -21,7 +21,6 @@ print(json.dumps({"ratio": number, "equal": number < 3, "mb": {"4": 10 * number}
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "benchmarks"
     root.mkdir()
-    (root / "__init__.py").touch()
     monkeypatch.setattr(repeated, "FOLDER", root)
     monkeypatch.setattr(repeated, "NAMES", ("counting", "failing"))
     (root / "counting.py").write_text(COUNTING)
@@ -46,7 +45,7 @@ def test_minimum_median_maximum_and_going_on(
 
 
 def test_a_failure_is_shown(folder: Path) -> None:
-    with pytest.raises(SystemExit, match=r"(?s)why.*failing failed with status 3"):
+    with pytest.raises(SystemExit, match=r"(?s)why.*failing.py failed with status 3"):
         repeated.main(["failing", "--times=1"])
 
 
