@@ -155,7 +155,7 @@ def _value_and_gradients(
     batch, channels, height, width = features.shape
     projection = weight.to(features.dtype)
     loss = features.new_zeros((), dtype=exact)
-    grad_features = torch.zeros_like(features)
+    grad_features = torch.zeros_like(features, dtype=_gradient_type(features))
     grad_weight = torch.zeros_like(weight, dtype=exact)
     used = torch.nonzero(image_weight).flatten()  # images without labels cost nothing
     pixels = PIXELS_PER_CHUNK.get(features.device.type, 16384)
@@ -166,12 +166,21 @@ def _value_and_gradients(
         scale = scale / (batch * height * width)
         logits = (rows @ projection.T).to(exact)
         loss += chunk_loss(logits, ids, scale, gamma, smoothing)
-        low = logits.to(features.dtype)  # they are the gradient now
+        low = logits.to(grad_features.dtype)  # they are the gradient now
         del logits
-        grad_weight += low.T @ rows
-        grad_rows = (low @ projection).view(-1, height, width, channels)
+        with torch.autocast(low.device.type, enabled=False):  # it would round float16's again
+            grad_weight += low.T @ rows.to(low.dtype)
+            grad_rows = (low @ projection.to(low.dtype)).view(-1, height, width, channels)
         grad_features[images] = grad_rows.permute(0, 3, 1, 2)
-    return loss, (grad_features, grad_weight.to(weight.dtype))
+    return loss, (grad_features, grad_weight.to(_gradient_type(weight)))
+
+
+def _gradient_type(tensor: Tensor) -> torch.dtype:
+    """What a tensor's gradient is held in until the scale of a gradient scaler is known.
+
+    Before it the gradient of a mean over all pixels lies below float16's smallest number.
+    """
+    return torch.float32 if tensor.dtype == torch.float16 else tensor.dtype
 
 
 class _FusedFocal(torch.autograd.Function):
@@ -203,4 +212,4 @@ class _FusedFocal(torch.autograd.Function):
                 features, weight, targets, image_weight, ctx.settings
             )
         of_features, of_weight = (g.mul_(grad_output.to(g.dtype)) for g in gradients)
-        return of_features, of_weight, None, None, None
+        return of_features, of_weight, None, None, None  # autograd casts them to their inputs' type

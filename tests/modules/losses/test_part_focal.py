@@ -97,6 +97,26 @@ def test_bfloat16_features_accumulate_in_float32() -> None:
     torch.testing.assert_close(low, exact, rtol=2e-2, atol=0)
 
 
+@pytest.mark.parametrize("weight_type", [torch.float32, torch.float16])
+def test_float16_gradients_survive_until_they_are_scaled(weight_type: torch.dtype) -> None:
+    """2^16 is where a gradient scaler starts."""
+    torch.manual_seed(0)
+    features, weight = torch.randn(8, 16, 28, 28).half(), (0.05 * torch.randn(500, 16)).half()
+    targets = mixture_targets(torch.randint(0, 500, (8, 28, 28)), (28, 28))
+    found = []
+    for types, scale in (((torch.float32,) * 2, 1.0), ((torch.float16, weight_type), 2.0**16)):
+        inputs = zip((features, weight), types, strict=True)
+        given = [x.to(dtype).requires_grad_() for x, dtype in inputs]
+        with torch.autocast("cpu", torch.float16, enabled=scale > 1):
+            loss = PartFocalLoss()(*given, targets, torch.ones(8))
+        gradients = torch.autograd.grad(loss * scale, given)
+        assert [x.dtype for x in gradients] == list(types)
+        found.append([x.float() / scale for x in gradients])
+    for exact, low in zip(*found, strict=True):
+        assert (low - exact).norm() < 0.01 * exact.norm()
+        assert (low == 0).float().mean() < 0.01
+
+
 def test_odd_reduction_is_refused() -> None:
     with pytest.raises(ValueError, match="9x9 do not reduce to 3x3"):
         mixture_targets(torch.zeros(1, 9, 9, dtype=torch.long), (3, 3))
