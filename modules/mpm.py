@@ -200,8 +200,12 @@ class MPM(LightningModule):
         self.log_dict(metrics, on_epoch=True, prog_bar=True, batch_size=len(labels))
 
     def predict_parts(self, images: Tensor) -> Tensor | None:
-        """Part ids `(B, h, w)` of images in [0, 1] at the finest level, None without parts."""
-        _, levels = self.network.forward_with_parts(images)
+        """Part ids `(B, h, w)` at the finest level, None without parts.
+
+        Args:
+            images: `(B, 3, H, W)`, uint8 or float in [0, 1].
+        """
+        _, levels = self.network.forward_with_parts(as_float(images))
         return levels[0].logits().argmax(1) if levels else None
 
     def takes_one_step(self, epoch: int) -> bool:

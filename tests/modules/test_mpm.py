@@ -112,6 +112,14 @@ def test_predicted_parts_have_the_supervised_resolution() -> None:
     assert mpm(part_loss_weight=0).predict_parts(torch.rand(2, 3, 32, 32)) is None
 
 
+def test_parts_of_bytes_are_those_of_the_image() -> None:
+    model, images = mpm().eval(), batch()["image"]
+    parts, expected = model.predict_parts(images), model.predict_parts(images / 255)
+    assert parts is not None
+    assert expected is not None
+    assert torch.equal(parts, expected)
+
+
 def test_unknown_network_is_named() -> None:
     with pytest.raises(ValueError, match="no network 'resnet51'; close names: resnet"):
         Recogniser("resnet51", 4)
