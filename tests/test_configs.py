@@ -139,6 +139,16 @@ def test_settings_in_groups_are_overridden_one_by_one(capsys: pytest.CaptureFixt
     assert config["ema_decay"] == 0.9998
 
 
+@pytest.mark.parametrize("recipe", ["resnet50_gelu_at", "resnet50_gelu_at_fast", "lite0", "small"])
+def test_head_alignment_keeps_no_average_of_its_one_epoch(
+    recipe: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [f"--data.init_args.{name}={name}" for name in STAGES["stage3_mpm"].folders]
+    config = printed(capsys, "stage3_mpm", f"-c={recipe}", "-c=init", *folders)
+    assert config["trainer"]["max_epochs"] == 1
+    assert config["ema_decay"] is None
+
+
 @pytest.mark.parametrize("recipe", ["small", "lite0", "pinpp_swin_b"])
 @pytest.mark.parametrize(
     ("overlay", "classes", "monitor"),
