@@ -137,6 +137,7 @@ class MPM(LightningModule):
         self.attack = attack.of_training()
         self.one_step_attack = attack.of_training(one_step=True)
         self.one_step_ended = False
+        self._turn = 0
         self.val_attack = attack.of_validation()
         self.accuracy = MulticlassAccuracy(self.num_objects, average="micro")
         self.robust_accuracy = MulticlassAccuracy(self.num_objects, average="micro")
@@ -152,6 +153,10 @@ class MPM(LightningModule):
             self.network.compile(dynamic=False)
             compiled = torch.compile(self.network.forward_with_parts, dynamic=False)
             self.network.forward_with_parts = compiled  # type: ignore[method-assign]
+
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Notes which of the batches that its step accumulates this is."""
+        self._turn = batch_idx % self.trainer.accumulate_grad_batches
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss on adversarial images (clean ones in the first `clean_epochs`)."""
@@ -268,11 +273,14 @@ class MPM(LightningModule):
         fold = nullcontext() if self.compile_network else folded(self.network)  # compilers fuse
         one_step = self.takes_one_step(self.current_epoch)
         attack = self.one_step_attack if one_step else self.attack
+        noise = image_generators(
+            len(images), self.global_step, self.global_rank, self.device, self._turn
+        )
         with under_attack(self.network, self.training_attack.mode), fold:
             return attack(
                 images,
                 self.objective.attack_loss(self.network.surrogate, images, labels),
-                image_generators(len(images), self.global_step, self.global_rank, self.device),
+                noise,
                 eps_factor=self.training_attack.eps_factor(self.current_epoch),
                 step_factor=self.training_attack.step_factor(self.current_epoch),
             )

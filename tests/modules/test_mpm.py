@@ -3,7 +3,9 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from modules.attacks.balls import Norm
 from modules.attacks.statistics import StatisticsMode, under_attack
@@ -134,6 +136,37 @@ def silent(**kwargs: Any) -> MPM:
     model = mpm(**kwargs)
     model.log = model.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
     return model
+
+
+def noise_of_two_steps(batch_size: int, accumulated: int) -> Tensor:
+    """What the attack draws for each of eight images, in the order of the images."""
+    model, drawn = mpm(), list[Tensor]()
+
+    def attack(images: Tensor, loss: Any, generators: list[torch.Generator], **_: Any) -> Tensor:
+        drawn.extend(torch.rand(1, generator=generator) for generator in generators)
+        return images
+
+    model.attack = attack  # type: ignore[assignment]
+    torch.manual_seed(0)
+    trainer = Trainer(
+        max_steps=2,
+        accumulate_grad_batches=accumulated,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    images = [{name: value[i] for name, value in batch().items()} for i in (0, 1, 2, 3)] * 2
+    trainer.fit(model, DataLoader(images, batch_size))  # type: ignore[arg-type]
+    return torch.cat(drawn)
+
+
+def test_accumulated_batches_start_where_the_whole_batch_does() -> None:
+    """Each image of a step from a point of its own, however the step is cut into batches."""
+    whole, cut = noise_of_two_steps(4, 1), noise_of_two_steps(2, 2)
+    assert len(whole.unique()) == 8
+    assert torch.equal(cut, whole)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
