@@ -11,7 +11,9 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from PIL import Image
 
 from datamodules.evaluation.object_groups import known_groups
+from datamodules.files.errors import UserError
 from datamodules.files.json_files import write_json
+from modules.networks.structures import NetworkSettings
 from pipeline.cli import PipelineCLI, main
 from tests.modules.tiny_classifier import export_tiny_classifier
 from tests.pipeline.commands import PROJECT, stage_args
@@ -108,6 +110,35 @@ def test_overlay_trains_a_step(
     args.append("--trainer.max_epochs=1")
     cli = _step(overlay.with_stem("small"), shapes_root, runs, tmp_path / "run", *args)
     _assert_trained(cli)
+
+
+def overlaid(backbone: str, overlay: str) -> NetworkSettings:
+    """The network of two overlays, at tiny width."""
+    settings = yaml.safe_load(TINY[backbone].replace("=", ": ", 1))
+    for path in STAGE3:
+        if path.stem in (backbone, overlay):
+            network = yaml.safe_load(path.read_text())["model"]["init_args"]["network"]
+            settings = network | settings
+    return NetworkSettings(**settings)
+
+
+@pytest.mark.parametrize("overlay", ["sv1", "sv2", "downsampled", "bounding_box", "rock"])
+@pytest.mark.parametrize("backbone", TINY)
+def test_every_trained_weight_gets_a_gradient(backbone: str, overlay: str) -> None:
+    """Without one DDP ends at its second step."""
+    settings = overlaid(backbone, overlay)
+    object_parts = torch.eye(4, dtype=torch.bool)
+    if settings.structure != "bypass" and backbone in ("swin_tiny", "vit_small"):
+        with pytest.raises(UserError, match=f"'{backbone}.*gives no maps .*such as resnet50"):
+            settings.build(object_parts)
+        return
+    network = settings.build(object_parts)
+    logits, levels = network.forward_with_parts(torch.rand(2, 3, 32, 32))
+    (logits.sum() + sum(level.logits().sum() for level in levels)).backward()
+    trained = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
+    assert [name for name, gradient in trained.items() if gradient is None] == []
+    frozen = {name for name, _ in network.named_parameters()} - trained.keys()
+    assert all(".body.head.norm." in name for name in frozen)  # of ConvNeXt
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class BypassNetwork(PartNetwork):
     """MPM: a plain recogniser and, in training, bypass layers on its last blocks.
 
     PartImageNet++ §4.2. `forward` never computes the bypass. A plain vision transformer gets its
-    three levels from a `SimplePyramid`.
+    levels from a `SimplePyramid`.
 
     Args:
         recogniser: the network that is deployed.
@@ -71,8 +71,8 @@ class BypassNetwork(PartNetwork):
         self.pyramid: SimplePyramid | None = None
         if num_classes:
             if recogniser.single_scale:
-                self.pyramid = SimplePyramid(recogniser.channels(1)[0])
-                channels = self.pyramid.channels[-num_supervised:]
+                self.pyramid = SimplePyramid(recogniser.channels(1)[0], num_supervised)
+                channels = self.pyramid.channels
             else:
                 channels = recogniser.channels(num_supervised)
             self.bypass = PartBypass(channels, num_classes - 1, top_down)
@@ -88,7 +88,7 @@ class BypassNetwork(PartNetwork):
         blocks = 1 if self.pyramid else self.num_supervised
         logits, features = self.recogniser.forward_with_features(images, blocks)
         if self.pyramid:
-            features = self.pyramid(features[0])[-self.num_supervised :]
+            features = self.pyramid(features[0])
         return logits, self.bypass(features)
 
     def deployed(self) -> Recogniser:

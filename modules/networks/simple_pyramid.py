@@ -10,21 +10,25 @@ class SimplePyramid(nn.Module):
 
     Args:
         channels: channels of the map.
+        num_levels: how many of the three there are, the coarsest first.
 
     Attributes:
-        channels: channels of the three levels, fine to coarse.
+        channels: channels of the levels, fine to coarse.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, num_levels: int = 3) -> None:
         super().__init__()
-        self.channels = [channels // 2, channels, channels]
-        self.finer = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)
+        self.channels = [channels // 2, channels, channels][-num_levels:]
+        self.finer: nn.Module | None = None
+        if len(self.channels) == 3:
+            self.finer = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)
         self.coarser = nn.MaxPool2d(2)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Levels `(B, C / 2, 2h, 2w)`, `(B, C, h, w)` and `(B, C, h // 2, w // 2)`.
+        """The last of `(B, C / 2, 2h, 2w)`, `(B, C, h, w)` and `(B, C, h // 2, w // 2)`.
 
         Args:
             x: `(B, C, h, w)`.
         """
-        return [self.finer(x), x, self.coarser(x)]
+        finer = [self.finer(x)] if self.finer is not None else []
+        return [*finer, x, self.coarser(x)][-len(self.channels) :]

@@ -1,18 +1,20 @@
 """Two-stage part models: segment parts, then classify what the segmentation says."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Literal, cast
 
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from datamodules.files.errors import UserError
 from modules.losses.part_level import PartLevel
 from modules.networks.part_bypass import SeparableConv
 from modules.networks.part_network import PartNetwork
-from modules.networks.preprocessing import input_normalisation
+from modules.networks.preprocessing import input_normalisation, preprocessing_of
 
 
 class BackboneSegmenter(nn.Module):
@@ -22,6 +24,9 @@ class BackboneSegmenter(nn.Module):
         architecture: timm network without its classifier.
         num_classes: K + 1.
         model_args: further arguments of the timm network.
+
+    Raises:
+        UserError: if the network's last block gives no maps.
     """
 
     def __init__(
@@ -30,6 +35,8 @@ class BackboneSegmenter(nn.Module):
         super().__init__()
         self.body: Any = timm.create_model(architecture, num_classes=0, **dict(model_args or {}))
         self.out_channels = int(cast(int, self.body.num_features))
+        size = (model_args or {}).get("img_size", preprocessing_of(self.body).images.size)
+        _freeze_unused(self.body, architecture, size)
         self.activation = nn.Sequential(nn.GELU(), nn.BatchNorm2d(self.out_channels))
         self.head = SeparableConv(self.out_channels, num_classes)
 
@@ -37,6 +44,36 @@ class BackboneSegmenter(nn.Module):
         """Features and projection of normalised images `(B, 3, H, W)`, at stride 32."""
         features = self.activation(self.body.forward_features(images))
         return PartLevel(self.head.depthwise(features), self.head.pointwise.weight.flatten(1))
+
+
+@torch.inference_mode(False)  # with gradients, wherever a network is built
+def _freeze_unused(body: Any, architecture: str, size: int) -> None:
+    """Freezes what the maps of a network do not depend on, such as a norm before the classifier.
+
+    It stays in checkpoints, but DDP would wait for its gradient.
+
+    Args:
+        body: timm network.
+        architecture: its name.
+        size: side of the images that it takes, pixels.
+
+    Raises:
+        UserError: if it gives no maps.
+    """
+    twin = deepcopy(body).eval().to("meta")  # where shapes and paths are known, and no values
+    maps = twin.forward_features(torch.empty(1, 3, *to_2tuple(size), device="meta"))
+    if not isinstance(maps, Tensor) or maps.ndim != 4 or maps.shape[1] != body.num_features:
+        raise UserError(
+            f"the last block of '{architecture}' gives no maps (C, h, w), from which segmenter: "
+            "backbone predicts parts: set network.architecture to a convolutional network, such as "
+            "resnet50 or convnext_tiny"
+        )
+    names = [name for name, parameter in body.named_parameters() if parameter.requires_grad]
+    weights = [twin.get_parameter(name) for name in names]
+    gradients = torch.autograd.grad(maps.sum(), weights, allow_unused=True)
+    for name, gradient in zip(names, gradients, strict=True):
+        if gradient is None:
+            body.get_parameter(name).requires_grad_(False)
 
 
 class DeepLabSegmenter(nn.Module):

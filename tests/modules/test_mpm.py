@@ -64,7 +64,7 @@ def test_other_backbones_give_three_levels(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("num_supervised", [1, 3])
-def test_a_plain_vision_transformer_gets_three_levels(num_supervised: int) -> None:
+def test_a_plain_vision_transformer_gets_levels(num_supervised: int) -> None:
     recogniser = Recogniser("vit_tiny_patch16_224", 4)
     network = BypassNetwork(recogniser, 6, num_supervised).eval()
     images = torch.rand(1, 3, 224, 224)
@@ -72,6 +72,7 @@ def test_a_plain_vision_transformer_gets_three_levels(num_supervised: int) -> No
         logits, levels = network.forward_with_parts(images)
         torch.testing.assert_close(logits, network(images))
     assert [level.features.shape[-1] for level in levels] == [28, 14, 7][-num_supervised:]
+    assert ("pyramid.finer.weight" in network.state_dict()) is (num_supervised == 3)
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
