@@ -18,8 +18,8 @@ class JudgmentBlock(nn.Module):
     Each pixel votes for its most probable part. An object's score is the share of foreground
     pixels that show its parts, times the share of its parts that are seen at all. The votes are
     an argmax, so the block has no useful gradient: an attack through it sees zeros, and accuracy
-    under such an attack says nothing. Evaluate with attacks on the part maps
-    (`JudgmentNetwork.forward_with_parts`) or with `straight_through`.
+    under such an attack says nothing. Threats therefore follow `JudgmentNetwork.surrogate` by
+    default, or the block with `straight_through` (see `gradient_path`).
 
     Args:
         object_parts: bool `(num_objects, K + 1)`, the block's knowledge of objects and parts.
