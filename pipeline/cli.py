@@ -217,7 +217,7 @@ def main(args: list[str]) -> PipelineCLI | None:
         raise UserError(f"no stage {' '.join(args[:1])}: give one of {', '.join(STAGES)}")
     stage = STAGES[args[0]]
     # what is measured is the model's as it is, not rounded
-    products = nullcontext() if stage.evaluates else trained_products()
+    products = nullcontext() if args[1:2] in (["test"], ["validate"]) else trained_products()
     with products, warnings.catch_warnings():
         return _run(stage, args[1:])
 

@@ -11,7 +11,6 @@ from pipeline import cli
 from pipeline.cli import main
 from pipeline.estimate.program import print_estimate
 from pipeline.runs.process_state import quiet_lightning, trained_products
-from pipeline.runs.stages import STAGES
 from tests.pipeline.commands import stage_args
 
 LIGHTNING = logging.getLogger("lightning.pytorch")
@@ -46,10 +45,19 @@ def test_commands_restore_it(finished_runs: Path, shapes_root: Path) -> None:
     assert state() == before
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("command", "precision"),
+    [
+        ("stage1_segmenter fit", "high"),
+        ("stage1_segmenter validate", "highest"),
+        ("stage2_pseudolabels predict", "high"),
+        ("evaluate test", "highest"),
+        ("generalisation test", "highest"),
+        ("downstream_detection test", "highest"),
+    ],
+)
 def test_products_are_not_rounded_where_a_model_is_measured(
-    stage: str, monkeypatch: pytest.MonkeyPatch
+    command: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli, "_run", lambda *_: torch.get_float32_matmul_precision())
-    measures = stage in ("evaluate", "generalisation")
-    assert str(main([stage])) == ("highest" if measures else "high")
+    assert str(main(command.split())) == precision
