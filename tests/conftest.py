@@ -2,12 +2,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from datamodules.part_shapes.part_shapes import render_part_shapes
 
 # Sums of floats depend on the number of threads: the same here as in the processes that
 # tests start, where runs are compared bit by bit.
 torch.set_num_threads(1)
+
+# A machine with other work is slow, not wrong.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
