@@ -109,7 +109,7 @@ class Step:
         return done == self._state() and manifest.is_complete
 
     def has_todays_settings(self, marks: Path) -> bool:
-        """Whether the command ended well before, with configurations that say what they say now.
+        """Whether the command ended well before, under the settings that its files say now.
 
         Args:
             marks: folder of the marks of what is done.
@@ -117,7 +117,12 @@ class Step:
         mark = self._mark(marks)
         if not mark.is_file():
             return False
-        return bool(json.loads(mark.read_text())["configs"] == self._state()["configs"])
+        return bool(json.loads(mark.read_text()).get("settings") == self.settings)
+
+    @property
+    def settings(self) -> str:
+        """What its configurations say together; comments and replaced settings do not count."""
+        return json.dumps(_merged(self.arguments), sort_keys=True)
 
     def mark_done(self, marks: Path) -> None:
         """Notes that the command ended well."""
@@ -127,9 +132,11 @@ class Step:
         return marks / f"{self.name}.json"
 
     def _state(self) -> dict[str, Any]:
-        files = [Path(a.removeprefix("-c=")) for a in self.arguments if a.startswith("-c=")]
-        configs = {str(file): sha256(file) for file in files}
-        return {"arguments": list(self.arguments), "configs": configs, "inputs": self._inputs()}
+        return {
+            "arguments": list(self.arguments),
+            "settings": self.settings,
+            "inputs": self._inputs(),
+        }
 
     def _inputs(self) -> dict[str, str]:
         return {str(run): sha256(run / MANIFEST) for run in self.inputs}
@@ -266,8 +273,7 @@ class StudyCommands:
             steps = [self.training(training), self.evaluation(training)]
             if row.pseudo_labels:
                 steps += [self.segmenter(), self.labels(filtered=row.filtered)]
-            said = [json.dumps(_merged(step.arguments), sort_keys=True) for step in steps]
-            settings = [str(row.filtered), *said]
+            settings = [str(row.filtered), *(step.settings for step in steps)]
             hashes[row.name] = hashlib.sha256("\n".join(settings).encode()).hexdigest()[:16]
         return hashes
 

@@ -254,6 +254,10 @@ def test_cross_validation_tests_every_image_once_and_is_summed_up_with_earlier_s
     assert "no stage has a configuration of that name" in capsys.readouterr().err
 
     with (over / "evaluate.yaml").open("a") as file:
+        file.write("\n# a comment\n")
+    assert main([*arguments, "--run=false"]) == 0
+    assert "2 of 2 runs are complete" in (docs / f"study_{shapes_root.name}.md").read_text()
+    with (over / "evaluate.yaml").open("a") as file:
         file.write("\ntrainer: {precision: 32-true}\n")
     assert main([*arguments, "--run=false"]) == 0
     assert "0 of 2 runs are complete" in (docs / f"study_{shapes_root.name}.md").read_text()
