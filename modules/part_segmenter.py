@@ -53,6 +53,7 @@ class PartSegmenter(LightningModule):
         grad_checkpointing: recompute the backbone's blocks in the backward pass, less memory.
         frozen_stages: so many first stages of the backbone, and its stem, keep the weights they
             were given; torchvision engine only.
+        backbone_args: further arguments of the timm network; torchvision engine only.
         layer_decay: factor of the learning rate from one backbone layer to the one before it,
             in (0, 1]; 1 trains all layers at the same rate.
         decay_norms: False exempts biases, norms and position embeddings from weight decay.
@@ -81,6 +82,7 @@ class PartSegmenter(LightningModule):
         whole_objects: WholeObjects | None = None,
         grad_checkpointing: bool = False,
         frozen_stages: int = 0,
+        backbone_args: dict[str, Any] | None = None,
         layer_decay: float = 1.0,
         decay_norms: bool = True,
         optimizer: OptimizerCallable = torch.optim.AdamW,
@@ -104,6 +106,7 @@ class PartSegmenter(LightningModule):
             weights=file,
             grad_checkpointing=grad_checkpointing,
             frozen_stages=frozen_stages,
+            backbone_args=backbone_args,
         )
         if file is not None and engine == "torchvision":
             require_normalisation(self.network, file)

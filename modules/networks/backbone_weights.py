@@ -1,21 +1,24 @@
 """Weight files of timm backbones, loaded so that no tensor is missed in silence."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor
 
 from datamodules.files.errors import UserError
+from modules.networks.timm_networks import timm_network
 from modules.state_dicts.prefixes import refuse_foreign_names, undo_prefixes
 from modules.state_dicts.weight_files import load_strictly, read_state
 
 COUNTER = "num_batches_tracked"
 
 
-def backbone_state(backbone: str, weights: Path, **options: Any) -> dict[str, Tensor]:
+def backbone_state(
+    backbone: str, weights: Path, backbone_args: Mapping[str, Any] | None = None
+) -> dict[str, Tensor]:
     """The tensors of a whole timm network from a file; its classifier may be any or none.
 
     `features_only` networks of timm load what fits and leave the rest random without a word, so
@@ -25,13 +28,13 @@ def backbone_state(backbone: str, weights: Path, **options: Any) -> dict[str, Te
     Args:
         backbone: name of the network.
         weights: weight file, in the usual wrappings and below the usual prefixes.
-        **options: further arguments of `timm.create_model`.
+        backbone_args: further arguments of the network.
 
     Raises:
         MissingInputError: if there is no such file.
         UserError: if it is damaged or its tensors are not those of the network.
     """
-    whole: Any = timm.create_model(backbone, **options)
+    whole = timm_network(backbone, backbone_args)
     own = whole.state_dict()
     undone = undo_prefixes(read_state(weights), own, str(weights))
     state = undone.tensors

@@ -1,14 +1,13 @@
 """The plain recognition network: the part of MPM that is deployed."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 
 from datamodules.files.errors import UserError
 from modules.networks.preprocessing import input_normalisation
+from modules.networks.timm_networks import timm_network
 
 
 class Recogniser(nn.Module):
@@ -23,7 +22,8 @@ class Recogniser(nn.Module):
         std: per-channel standard deviation, likewise.
 
     Raises:
-        UserError: if timm has no such network or it has no intermediate features.
+        UserError: if timm has no such network, it does not take the arguments or has no
+            intermediate features.
     """
 
     def __init__(
@@ -35,12 +35,7 @@ class Recogniser(nn.Module):
         std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if not timm.is_model(architecture):
-            close = ", ".join(get_close_matches(architecture, timm.list_models(), 5))
-            raise UserError(f"timm has no network '{architecture}'; close names: {close}")
-        self.network: Any = timm.create_model(
-            architecture, num_classes=num_classes, **dict(model_args or {})
-        )
+        self.network = timm_network(architecture, model_args, num_classes=num_classes)
         self.normalise = input_normalisation(self.network, mean, std)
         if not hasattr(self.network, "forward_intermediates"):
             raise UserError(f"timm network '{architecture}' gives no intermediate features")

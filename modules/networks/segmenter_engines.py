@@ -1,5 +1,6 @@
 """The two engines of the part segmenter behind one constructor."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ def segmenter_network(
     weights: Path | None = None,
     grad_checkpointing: bool = False,
     frozen_stages: int = 0,
+    backbone_args: Mapping[str, Any] | None = None,
 ) -> Any:
     """Builds a Mask R-CNN that has the methods of `PartMaskRCNN`.
 
@@ -32,10 +34,11 @@ def segmenter_network(
         grad_checkpointing: recompute the backbone's blocks in the backward pass.
         frozen_stages: so many first stages of the backbone are not trained; torchvision engine
             only.
+        backbone_args: further arguments of the timm network; torchvision engine only.
 
     Raises:
-        UserError: if detectron2 is asked for and not installed, or asked to download weights or
-            to freeze stages.
+        UserError: if detectron2 is asked for and not installed, or asked to download weights, to
+            freeze stages or to take arguments of timm's.
     """
     if engine == "torchvision":
         pyramid = TimmFPN(
@@ -46,6 +49,7 @@ def segmenter_network(
             settings.head_norm,
             grad_checkpointing,
             frozen_stages,
+            backbone_args,
         )
         return PartMaskRCNN(pyramid, num_classes, settings)
     if pretrained:
@@ -54,6 +58,8 @@ def segmenter_network(
         )
     if frozen_stages:
         raise UserError("engine 'detectron2' freezes no stages: set frozen_stages to 0")
+    if backbone_args:
+        raise UserError("engine 'detectron2' has no networks of timm: set backbone_args to null")
     try:
         from modules.networks.mask_rcnn_detectron2 import Detectron2MaskRCNN
     except ImportError as error:

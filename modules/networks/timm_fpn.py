@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.backbone_weights import backbone_state
 from modules.networks.preprocessing import input_normalisation
+from modules.networks.timm_networks import timm_network
 from modules.optimisation.parameter_groups import NORMS
 
 STRIDES = [4, 8, 16, 32]
@@ -35,6 +36,7 @@ class TimmFPN(nn.Module):
         grad_checkpointing: recompute the backbone's blocks in the backward pass.
         frozen_stages: so many first stages, and the stem, are not trained, nor the statistics of
             their normalisation; 0 trains all.
+        backbone_args: further arguments of the timm network, such as `pad_type: ""`.
 
     Attributes:
         normalisation: the layer that expects images in [0, 1]; apply it before padding.
@@ -42,9 +44,9 @@ class TimmFPN(nn.Module):
 
     Raises:
         MissingInputError: if `weights` does not exist.
-        UserError: if timm does not know the network, it lacks maps at strides 4, 8, 16, 32 or
-            cannot be recomputed block by block, the weights do not fit it, or `frozen_stages` is
-            not 0 to 4.
+        UserError: if timm does not know the network or its arguments, it lacks maps at strides 4,
+            8, 16, 32 or cannot be recomputed block by block, the weights do not fit it, or
+            `frozen_stages` is not 0 to 4.
     """
 
     def __init__(
@@ -56,23 +58,24 @@ class TimmFPN(nn.Module):
         norm: str = "",
         grad_checkpointing: bool = False,
         frozen_stages: int = 0,
+        backbone_args: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not timm.is_model(backbone):
-            raise UserError(f"backbone '{backbone}' is no network of timm: see timm.list_models()")
         if weights is not None and not weights.is_file():
             raise MissingInputError(f"backbone weights {weights} do not exist")
-        options: Any = {"strict_img_size": False} if backbone.startswith("swin") else {}
+        arguments = dict(backbone_args or {})
+        if backbone.startswith("swin"):
+            arguments["strict_img_size"] = False
         overlay = None
         if weights is not None:
-            overlay = {"state_dict": backbone_state(backbone, weights, **options)}
-        body: Any = timm.create_model(
+            overlay = {"state_dict": backbone_state(backbone, weights, arguments)}
+        body = timm_network(
             backbone,
+            arguments,
             features_only=True,
             out_indices=(-4, -3, -2, -1),
             pretrained=pretrained or weights is not None,
             pretrained_cfg_overlay=overlay,
-            **options,
         )
         if body.feature_info.reduction() != STRIDES:
             raise UserError(

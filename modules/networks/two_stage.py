@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal, cast
 
-import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import to_2tuple
@@ -15,6 +14,7 @@ from modules.losses.part_level import PartLevel
 from modules.networks.part_bypass import SeparableConv
 from modules.networks.part_network import PartNetwork
 from modules.networks.preprocessing import input_normalisation, preprocessing_of
+from modules.networks.timm_networks import timm_network
 
 
 class BackboneSegmenter(nn.Module):
@@ -26,14 +26,15 @@ class BackboneSegmenter(nn.Module):
         model_args: further arguments of the timm network.
 
     Raises:
-        UserError: if the network's last block gives no maps.
+        UserError: if timm has no such network, it does not take the arguments or its last block
+            gives no maps.
     """
 
     def __init__(
         self, architecture: str, num_classes: int, model_args: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__()
-        self.body: Any = timm.create_model(architecture, num_classes=0, **dict(model_args or {}))
+        self.body = timm_network(architecture, model_args, num_classes=0)
         self.out_channels = int(cast(int, self.body.num_features))
         size = (model_args or {}).get("img_size", preprocessing_of(self.body).images.size)
         _freeze_unused(self.body, architecture, size)

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import timm
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from datamodules.files.errors import MissingInputError, UserError
 from modules.networks.normalisation import Normalised
 from modules.networks.preprocessing import input_normalisation
+from modules.networks.timm_networks import timm_network
 from modules.state_dicts.run_checkpoints import best_checkpoint
 from modules.weights.classifier_folder import load_classifier, locate
 
@@ -52,8 +52,6 @@ def open_backbone(
         described = checkpoint["description"]
     elif source is None:
         described = random
-        if not timm.is_model(described["architecture"]):
-            raise UserError(f"timm has no network '{described['architecture']}'")
     else:
         classifier = load_classifier(source)
         if not isinstance(classifier, Normalised):
@@ -67,9 +65,7 @@ def open_backbone(
             "mean": mean,
             "std": std,
         }
-    network = timm.create_model(
-        described["architecture"], pretrained=False, **described["model_args"]
-    )
+    network = timm_network(described["architecture"], described["model_args"])
     if checkpoint is None:
         normalise = input_normalisation(network)
         rank_zero_info(str(normalise))

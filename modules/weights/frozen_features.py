@@ -152,7 +152,10 @@ def _open_segmenter(file: Path) -> OpenedFeatures | None:
     detector = settings["detector"]
     try:
         pyramid = TimmFPN(
-            settings["backbone"], detector["fpn_channels"], norm=detector["head_norm"]
+            settings["backbone"],
+            detector["fpn_channels"],
+            norm=detector["head_norm"],
+            backbone_args=settings.get("backbone_args"),
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{file} does not say what its backbone is made of ({error})") from None

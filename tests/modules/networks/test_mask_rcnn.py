@@ -279,7 +279,7 @@ def test_normalisation_is_the_backbones() -> None:
 
 @pytest.mark.parametrize(
     ("backbone", "message"),
-    [("no_such_network", "no network of timm"), ("vit_tiny_patch16_224", "strides")],
+    [("no_such_network", "timm has no network"), ("vit_tiny_patch16_224", "strides")],
 )
 def test_unfit_backbone(backbone: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

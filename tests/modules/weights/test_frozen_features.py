@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -59,12 +60,21 @@ def test_of_a_network_that_keeps_its_parts_it_is_the_backbone(
     assert opened.what == "the backbone's, pooled"
 
 
-@pytest.mark.parametrize("given", ["", "checkpoints/best.ckpt"])
-def test_of_a_segmenter_it_is_the_last_stage(given: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("given", "backbone", "arguments"),
+    [
+        ("", "resnet10t", None),
+        ("checkpoints/best.ckpt", "resnet10t", None),
+        ("", "tf_efficientnet_lite0", {"pad_type": ""}),
+    ],
+)
+def test_of_a_segmenter_it_is_the_last_stage(
+    given: str, backbone: str, arguments: dict[str, Any] | None, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     parts = torch.tensor([[1, 1, 0], [1, 0, 1]]).bool()
     settings = MaskDetectorSettings(fpn_channels=8, box_head_dim=8, mask_channels=(8,))
-    segmenter = PartSegmenter(parts, "resnet10t", detector=settings).eval()
+    segmenter = PartSegmenter(parts, backbone, detector=settings, backbone_args=arguments).eval()
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
     trainer.strategy.connect(segmenter)
     trainer.save_checkpoint(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
