@@ -12,7 +12,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from datamodules.files.errors import MissingInputError, UserError
 from modules.state_dicts.finite import NotFiniteError
-from modules.state_dicts.run_checkpoints import CHECKPOINTS, best_checkpoint, newest_checkpoint
+from modules.state_dicts.run_checkpoints import (
+    CHECKPOINTS,
+    best_checkpoint,
+    newest_checkpoint,
+    step_of,
+)
 from pipeline import named_classes  # noqa: F401
 from pipeline.configs import resolve_configs
 from pipeline.labelling.progress import LabelProgressBar
@@ -74,9 +79,10 @@ class PipelineCLI(LightningCLI):
         return Path(given or f"runs/{self.stage.name}")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Notes the classes asked for, before Lightning takes the settings of a `ckpt_path`."""
+        """Looks at what Lightning takes the settings of a `ckpt_path` over, and at that file."""
         super().parse_arguments(parser, args)
         self.classes_asked = self._classes()
+        _require_checkpoint(self.config[self.config.subcommand].ckpt_path)
 
     def _classes(self) -> str | None:
         """Whether whole objects are among a segmenter's classes; None in all other stages."""
@@ -107,7 +113,6 @@ class PipelineCLI(LightningCLI):
         for name, batches in self.limits.items():
             config.trainer[name] = batches
         refuse_unsuited(self.stage, self.subcommand, config.trainer)
-        _require_checkpoint(config.ckpt_path)
         if (trained := self._classes()) != (asked := self.classes_asked):
             raise UserError(
                 f"{config.ckpt_path} was trained with whole_objects={trained or 'null'}, asked for "
@@ -197,9 +202,12 @@ class PipelineCLI(LightningCLI):
 
 
 def _require_checkpoint(path: str | None) -> None:
-    """Refuses a checkpoint file that does not exist, which Lightning would seek late."""
-    if path and path not in ("best", "last", "hpc") and not Path(path).is_file():
+    """Refuses a checkpoint file that does not exist or is none, before Lightning stumbles on it."""
+    if not path or path in ("best", "last", "hpc"):
+        return
+    if not Path(path).is_file():
         raise MissingInputError(f"ckpt_path {path} does not exist: give another checkpoint file")
+    step_of(Path(path))
 
 
 def main(args: list[str]) -> PipelineCLI | None:

@@ -1,10 +1,11 @@
 """The checkpoints of a run folder: the best, or why there is none, and the one to go on from."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
-from datamodules.files.errors import MissingInputError
+from datamodules.files.errors import MissingInputError, UserError
 
 CHECKPOINTS = "checkpoints"
 
@@ -38,12 +39,29 @@ def newest_checkpoint(run: Path) -> Path | None:
 
     Args:
         run: run folder of a training.
+
+    Raises:
+        UserError: if one of them is damaged.
     """
     found = [run / CHECKPOINTS / "last.ckpt", *run.glob("hpc_ckpt_*.ckpt")]
-    return max((path for path in found if path.is_file()), key=_step, default=None)
+    return max((path for path in found if path.is_file()), key=step_of, default=None)
 
 
-def _step(checkpoint: Path) -> int:
-    """The step after which it was written; the time of a file is lost where folders are copied."""
-    # mapped, as the tensors need not be read
-    return torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["global_step"]
+def step_of(checkpoint: Path) -> int:
+    """The step after which it was written; the time of a file is lost where folders are copied.
+
+    Args:
+        checkpoint: of Lightning.
+
+    Raises:
+        UserError: if the file is damaged or holds no state of a training.
+    """
+    try:  # mapped, as the tensors need not be read
+        content = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
+        return int(content["global_step"])
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, UnpicklingError) as error:
+        reason = "it has no global_step" if isinstance(error, KeyError) else "it is damaged"
+        raise UserError(
+            f"{checkpoint} holds no state of a training to go on from ({reason}): move it away and "
+            "give another checkpoint, such as best.ckpt of the run, by --ckpt_path="
+        ) from None

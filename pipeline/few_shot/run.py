@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from datamodules.evaluation.few_shot_views import FewShotViews
 from datamodules.files.atomic_files import written_whole
 from datamodules.files.errors import MissingInputError, UserError
 from datamodules.files.json_files import write_json
+from datamodules.images.image_lists import sizes_hash
 from modules.networks.preprocessing import ImageFormat
 from modules.weights.frozen_features import OpenedFeatures, open_features
 from pipeline.evaluation.class_agreement import VOCABULARY, recorded_classes
@@ -83,6 +85,7 @@ def few_shot(
         "views": list(images.views),
         "margin": extraction.margin if images.boxes is not None else None,
         "boxes": images.boxes_hash,
+        "files": sizes_hash(images.root, sorted(chain.from_iterable(images.by_class.values()))),
     }
     origin = _origin(out, made_from, images, rules, probe)
     summary = FewShotSummary.find(out)

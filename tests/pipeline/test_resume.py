@@ -11,6 +11,7 @@ import yaml
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.connectors import checkpoint_connector
 
+from datamodules.files.errors import UserError
 from pipeline.cli import main
 from pipeline.runs.manifest import Manifest
 from tests.pipeline.commands import stage_args
@@ -73,6 +74,26 @@ def test_a_run_that_was_requeued_goes_on_from_where_it_was(
     assert train(6) == [6]
     config = yaml.safe_load((train.run / "config.yaml").read_text())
     assert config["ckpt_path"] is None  # elsewhere the same settings begin anew
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "weights"])
+def test_a_damaged_checkpoint_is_named_and_another_can_be_given(
+    damage: str, train: Training
+) -> None:
+    assert train(2) == [1, 2]
+    good = train.last.read_bytes()
+    if damage == "weights":
+        torch.save({"weight": torch.ones(2)}, train.last)
+    else:
+        train.last.write_bytes(good[: len(good) // 2] if damage == "cut" else b"no checkpoint")
+    message = r"last\.ckpt holds no state of a training to go on from \(.+\): move it away and"
+    with pytest.raises(UserError, match=message):
+        train(4)
+    with pytest.raises(UserError, match=message):
+        train(4, f"--ckpt_path={train.last}")
+    train.last.unlink()
+    best = train.run / "checkpoints" / "best.ckpt"
+    assert train(4, f"--ckpt_path={best}") == [3, 4]
 
 
 def test_checkpoints_lie_in_the_run_folder_with_any_logger(train: Training) -> None:

@@ -261,6 +261,22 @@ def test_a_run_folder_keeps_to_one_origin(
     assert scores(tmp_path / "raw")["box", 3, "nearest_mean"] == plain
 
 
+def test_other_files_under_the_same_names_are_refused(
+    run: Path, models: tuple[Path, Path], shapes_root: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    data = shutil.copytree(shapes_root, tmp_path / "data")
+    assert measure(models[0], data, run) == 0  # a copy is the same
+    images = FewShotImages.read(data / "imagenet", data / "pinpp")
+    image = images.root / next(iter(images.by_class.values()))[0]
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert measure(models[0], data, run) == 1
+    assert "was made another way (files: " in capsys.readouterr().err
+    image.unlink()
+    assert measure(models[0], data, run) == 1
+    assert image.name in capsys.readouterr().err
+
+
 def test_val_alone_is_enough_for_whole_images(
     models: tuple[Path, Path], shapes_root: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
