@@ -41,6 +41,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         f"{DETECTOR}.roi_samples=2",
         f"{DATA}.aspect_ratio_grouping=false",
     ),
+    "padded on the last side, as TensorFlow does": ("--model.init_args.backbone_args=null",),
     "from scratch": ("--model.init_args.weights=null",),
     "stem and two stages frozen": ("--model.init_args.frozen_stages=2",),
     "shorter side 192": MIDDLE,
