@@ -57,7 +57,13 @@ PAIRS: dict[str, tuple[Images, Names, Names]] = {
     "resnet50_gelu_at_fast": (IMAGENET, ("resnet50_gelu_at",), ("resnet50_gelu_at_fast",)),
     "lite0_fast": (PHOTOS, ("lite0",), ("lite0_fast",)),
     "study, photographs": (PHOTOS, ("lite0", PHOTOGRAPHS), ("lite0", PHOTOGRAPHS, "fast")),
+    "study, photographs, one step": (
+        PHOTOS,
+        ("lite0", PHOTOGRAPHS),
+        ("lite0", PHOTOGRAPHS, "one_step"),
+    ),
     "study, rendered": (SHAPES, ("small",), ("small", "fast")),
+    "study, rendered, one step": (SHAPES, ("small",), ("small", "one_step")),
 }
 
 

@@ -65,7 +65,8 @@ def _page(
     ]
     if fast := _fast_table(results, rows, threats):
         sections.append(
-            "## At a part of the cost\n\nRows of `configs/stage3_mpm/fast.yaml` less the same rows "
+            "## At a part of the cost\n\nRows of `fast.yaml` and `one_step.yaml` of "
+            "`configs/stage3_mpm/` less the same rows "
             f"in full, paired percentage points, and whether more than {MARGIN:g} is lost: "
             f"undecided where {-MARGIN:g} is inside the interval. FLOPs: "
             "`benchmarks/fast_recipe.py`."
