@@ -59,9 +59,11 @@ def step_of(checkpoint: Path) -> int:
     try:  # mapped, as the tensors need not be read
         content = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
         return int(content["global_step"])
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, UnpicklingError) as error:
-        reason = "it has no global_step" if isinstance(error, KeyError) else "it is damaged"
-        raise UserError(
-            f"{checkpoint} holds no state of a training to go on from ({reason}): move it away and "
-            "give another checkpoint, such as best.ckpt of the run, by --ckpt_path="
-        ) from None
+    except (KeyError, IndexError, TypeError):
+        reason = "it has no global_step"
+    except (RuntimeError, EOFError, ValueError, AttributeError, UnpicklingError):
+        reason = "it is damaged, or needs code of its author to be read"
+    raise UserError(
+        f"{checkpoint} holds no state of a training to go on from ({reason}): move it away and "
+        "give another checkpoint, such as best.ckpt of the run, by --ckpt_path="
+    )
